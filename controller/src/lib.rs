@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Maille's control plane: a Raft cluster that agrees on the mesh, holds the CA key sealed, and serves xDS.
+//!
+//! Modules stand leaves first; a module uses only modules above it. `model` knows nothing of xDS or Raft; openraft is
+//! named only under `raft`, sled only under `store`.
+
+pub mod health;
+pub mod supervise;
+pub mod telemetry;
