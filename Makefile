@@ -1,0 +1,36 @@
+# Maille's commands. `make dev` shows the mesh, `make test` proves it, `make bench` measures it, `make release` builds what is shipped.
+# Each does its own set-up: Debian packages where root and apt are there; elsewhere it says plainly what is missing.
+
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BIN := target/$(TARGET)/debug
+RELEASE := target/$(TARGET)/release
+BINARIES := maille maille-controller maille-proxy maille-init
+# The whole workspace is always selected, so that every command unifies features alike and nothing compiles twice.
+BUILD := cargo build --workspace --bins
+
+.PHONY: dev test bench release setup lint
+# Ctrl-C must reach `maille dev`, which cleans up; make itself adds nothing.
+.NOTPARALLEL:
+
+dev: setup
+	@$(BUILD) --quiet
+	@$(BIN)/maille dev $(ARGS)
+
+test: setup
+	$(BUILD)
+	cargo test --workspace --no-fail-fast
+
+bench: setup release
+	tests/bench $(ARGS)
+
+release:
+	$(BUILD) --release
+	@mkdir -p target/release-bin && cd $(RELEASE) && cp $(BINARIES) $(CURDIR)/target/release-bin/
+	@ls -l target/release-bin
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+setup:
+	@tests/setup
