@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the planes of Maille say to each other.
+//!
+//! Absent: IO, TLS and the mesh. The conversation's two halves are pure state machines; controller and proxy add the rest.
+
+pub mod generated;
+
+pub use generated::{google, maille};
