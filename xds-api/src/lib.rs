@@ -4,4 +4,4 @@
 
 pub mod generated;
 
-pub use generated::{google, maille};
+pub use generated::{envoy, google, maille};
