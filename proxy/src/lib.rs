@@ -2,4 +2,5 @@
 //!
 //! Modules are listed leaves first; a module uses only modules above it. Absent: Raft, the model, the admin API.
 
+pub mod config;
 pub mod snapshot;

@@ -1,0 +1,259 @@
+//! The proxy's settings: one YAML file, read strictly, every mistake reported at once, the resolved value printable.
+
+mod fields;
+mod listen;
+mod problems;
+#[cfg(test)]
+mod tests;
+mod values;
+mod workload;
+
+pub use listen::{Bind, Listen};
+pub use problems::{InvalidConfig, Problem};
+pub use values::{Egress, HostPort, Label, LogFormat, Protocol};
+pub use workload::{HealthCheck, Port, Probe, Workload};
+
+use fields::Fields;
+use problems::Problems;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Where the key, the certificate and the last good snapshot are kept.
+const DATA_DIRECTORY: &str = "/var/lib/maille-proxy";
+/// A sidecar rarely gets more cores than this, and each worker has pools of its own.
+const WORKERS: RangeInclusive<u64> = 1..=64;
+/// Past an hour the host's own supervisor has long killed the process.
+const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
+/// What peers need to hear that the workload is gone; longer only delays the end.
+const DRAIN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+/// More controllers than a cluster has members, learners included.
+const CONTROLLERS: usize = 64;
+
+/// Everything that the file says, with defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Where controllers serve xDS and identity. Empty: those that the join token names.
+    pub controllers: Vec<HostPort>,
+    /// How a first certificate is got. None: there must be one in `data_directory` already.
+    #[serde(flatten)]
+    pub join_token: Option<JoinToken>,
+    /// Key, certificate and last good snapshot; made with mode 0700.
+    #[serde(rename = "dataDir")]
+    pub data_directory: PathBuf,
+    /// What the control plane's trust domain must be. None: what the join token says.
+    pub trust_domain: Option<String>,
+    /// What stands behind the proxy.
+    pub workload: Workload,
+    /// Where the proxy listens.
+    pub listen: Listen,
+    /// What others are told.
+    pub advertise: Advertise,
+    /// What happens to destinations outside the mesh.
+    pub egress: Egress,
+    /// Where DNS questions about other names go. Empty: what `/etc/resolv.conf` says.
+    pub resolvers: Vec<SocketAddr>,
+    /// Threads of the data path.
+    pub workers: usize,
+    /// From the end of `drain_delay` until connections that are left are cut.
+    #[serde(serialize_with = "values::span")]
+    pub drain_timeout: Duration,
+    /// From the withdrawal until the listeners close, so that peers hear of it first.
+    #[serde(serialize_with = "values::span")]
+    pub drain_delay: Duration,
+    /// Directives such as `info` or `info,maille_proxy::xds=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// Where the join token stands.
+#[derive(Clone, PartialEq, Eq)]
+pub enum JoinToken {
+    /// In the file itself.
+    Inline(String),
+    /// In a file of its own, read when a certificate is needed.
+    File(PathBuf),
+}
+
+impl Serialize for JoinToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Inline(_) => map.serialize_entry("joinToken", "(given, not shown)")?,
+            Self::File(path) => map.serialize_entry("joinTokenFile", path)?,
+        }
+        map.end()
+    }
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inline(_) => out.write_str("Inline(…)"),
+            Self::File(path) => out.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// What others are told where it differs from what is bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Advertise {
+    /// Where other proxies reach this one.
+    pub mesh_port: u16,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, InvalidConfig> {
+        let text = std::fs::read_to_string(path).map_err(|error| InvalidConfig {
+            problems: vec![Problem {
+                path: String::new(),
+                message: format!("cannot read {}: {error}", path.display()),
+            }],
+        })?;
+        text.parse()
+    }
+
+    /// The resolved value as YAML; the join token is left out.
+    pub fn resolved(&self) -> String {
+        serde_saphyr::to_string(self).expect(
+            "a configuration is made of texts, numbers and lists, which YAML can always hold",
+        )
+    }
+
+    fn read(mut fields: Fields<'_>) -> Option<Self> {
+        if !fields.has("workload") {
+            fields.problem("workload", "is missing");
+        }
+        let controllers = read_controllers(&mut fields);
+        let join_token = read_join_token(&mut fields);
+        if controllers.is_empty() && join_token.is_none() {
+            let text = "is missing; name controllers, or give a joinToken that does";
+            fields.problem("controllers", text);
+        }
+        let data_directory = fields.text("dataDir");
+        let trust_domain = fields.text("trustDomain");
+        let wanted = fields.has("workload");
+        let workload = fields.mapping("workload");
+        let workload = if wanted {
+            Workload::read(workload)
+        } else {
+            None
+        };
+        let listen = Listen::read(fields.mapping("listen"));
+        let advertise = read_advertise(fields.mapping("advertise"), &listen);
+        let egress = fields.text("egress").unwrap_or_default();
+        let resolvers = read_resolvers(&mut fields);
+        let workers = fields.number("workers", WORKERS).unwrap_or(1);
+        let drain_timeout = fields.duration("drainTimeout", DRAIN_TIMEOUT);
+        let drain_delay = fields.duration("drainDelay", DRAIN_DELAY);
+        let log = fields.text("log").unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = log.parse::<tracing_subscriber::EnvFilter>() {
+            fields.problem("log", format!("{log:?}: {error}"));
+        }
+        let log_format = fields.text("logFormat").unwrap_or_default();
+        check_relations(&fields, workload.as_ref(), &listen);
+        fields.finish();
+        Some(Self {
+            controllers,
+            join_token,
+            data_directory: data_directory.unwrap_or_else(|| DATA_DIRECTORY.into()),
+            trust_domain,
+            workload: workload?,
+            listen,
+            advertise,
+            egress,
+            resolvers,
+            workers: usize::try_from(workers).ok()?,
+            drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
+            drain_delay: drain_delay.unwrap_or(Duration::from_secs(1)),
+            log,
+            log_format,
+        })
+    }
+}
+
+impl FromStr for Config {
+    type Err = InvalidConfig;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConfig> {
+        let problems = Problems::default();
+        let config = match serde_saphyr::from_str::<serde_json::Value>(text) {
+            Ok(value) => Config::read(Fields::root(value, &problems)),
+            Err(error) => {
+                problems.add("", format!("this is not YAML: {error}"));
+                None
+            }
+        };
+        problems.into_result(config)
+    }
+}
+
+fn read_controllers(fields: &mut Fields<'_>) -> Vec<HostPort> {
+    let controllers: Vec<HostPort> = fields.texts("controllers").unwrap_or_default();
+    if controllers.len() > CONTROLLERS {
+        fields.problem("controllers", format!("at most {CONTROLLERS} may be named"));
+    }
+    controllers
+}
+
+fn read_join_token(fields: &mut Fields<'_>) -> Option<JoinToken> {
+    let inline: Option<String> = fields.text("joinToken");
+    let file: Option<PathBuf> = fields.text("joinTokenFile");
+    if inline.is_some() && file.is_some() {
+        fields.problem("joinToken", "cannot stand beside joinTokenFile; keep one");
+    }
+    inline.map(JoinToken::Inline).or(file.map(JoinToken::File))
+}
+
+fn read_advertise(mut fields: Fields<'_>, listen: &Listen) -> Advertise {
+    let mesh_port = fields.number("meshPort", 1..=65_535);
+    fields.finish();
+    let given = mesh_port.and_then(|port| u16::try_from(port).ok());
+    let bound = listen.mesh.first().map(|bind| bind.address.port());
+    Advertise {
+        mesh_port: given.or(bound).unwrap_or(listen::MESH_PORT),
+    }
+}
+
+/// A resolver is an address, with a port where it is not 53.
+struct Resolver(SocketAddr);
+
+impl FromStr for Resolver {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |ip: IpAddr| SocketAddr::new(ip, 53);
+        text.parse()
+            .or_else(|_| text.parse().map(plain))
+            .map(Self)
+            .map_err(|_| "must be an address, or address:port")
+    }
+}
+
+fn read_resolvers(fields: &mut Fields<'_>) -> Vec<SocketAddr> {
+    let resolvers: Vec<Resolver> = fields.texts("resolvers").unwrap_or_default();
+    resolvers.into_iter().map(|resolver| resolver.0).collect()
+}
+
+fn check_relations(fields: &Fields<'_>, workload: Option<&Workload>, listen: &Listen) {
+    let Some(workload) = workload else { return };
+    if listen.mesh.is_empty() && !workload.ports.is_empty() {
+        let text = "must not be empty while workload.ports names ports to serve";
+        fields.problem("listen.mesh", text);
+    }
+    for port in &workload.ports {
+        let own = |bind: &&Bind| Some(bind.address) == port.application;
+        if let Some(bind) = listen.mesh.iter().find(own) {
+            let text = format!("application {} is the proxy itself", bind.address);
+            fields.problem("workload.ports", text);
+        }
+    }
+}
