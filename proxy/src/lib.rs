@@ -2,5 +2,8 @@
 //!
 //! Modules are listed leaves first; a module uses only modules above it. Absent: Raft, the model, the admin API.
 
+pub mod supervise;
 pub mod config;
+pub mod telemetry;
+pub mod drain;
 pub mod snapshot;

@@ -1,0 +1,153 @@
+//! Where tasks are started: each has a name, and a vital one that ends takes the process with it.
+
+mod readiness;
+
+pub use readiness::{Pending, Readiness};
+
+use std::future::Future;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+/// How long tasks may take to end once told to. What they still hold is on disk or not worth waiting for.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// A vital task that ended although nobody had asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("the task `{task}` ended on its own; without it this proxy must not go on")]
+pub struct VitalTaskEnded {
+    /// Its name.
+    pub task: &'static str,
+}
+
+/// Starts tasks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    running: TaskTracker,
+    stopping: CancellationToken,
+    ended: mpsc::UnboundedSender<VitalTaskEnded>,
+}
+
+/// Tells of vital tasks that ended.
+#[derive(Debug)]
+pub struct Endings {
+    endings: mpsc::UnboundedReceiver<VitalTaskEnded>,
+}
+
+/// A process's tasks, and where their untimely ends are told.
+pub fn tasks() -> (Tasks, Endings) {
+    // Unbounded is bounded here: a vital task sends once, when it ends.
+    let (ended, endings) = mpsc::unbounded_channel();
+    let tasks = Tasks {
+        running: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+        ended,
+    };
+    (tasks, Endings { endings })
+}
+
+impl Endings {
+    /// Waits until a vital task ends on its own.
+    pub async fn next(&mut self) -> VitalTaskEnded {
+        match self.endings.recv().await {
+            Some(ended) => ended,
+            // Every `Tasks` is gone, so no task is left that could end.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Tasks {
+    /// Starts a task that must live as long as the process.
+    pub fn vital(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = Guard {
+            task,
+            stopping: self.stopping.clone(),
+            ended: self.ended.clone(),
+        };
+        self.running.spawn(async move {
+            let _guard = guard;
+            work.await;
+        });
+        debug!(task, "started");
+    }
+
+    /// Starts a task that may end when its work is done: one connection, one question.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(work);
+    }
+
+    /// Is cancelled once the tasks are to end. A task watches it and returns.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// How many tasks there are now.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Tells the tasks to end and waits for them, within a limit.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.running.close();
+        let ended = tokio::time::timeout(STOP_LIMIT, self.running.wait()).await;
+        if ended.is_err() {
+            let tasks = self.running.len();
+            warn!(tasks, "did not end in time; going on without them");
+        }
+    }
+}
+
+/// Tells of the end of a vital task, by return or by panic.
+struct Guard {
+    task: &'static str,
+    stopping: CancellationToken,
+    ended: mpsc::UnboundedSender<VitalTaskEnded>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.stopping.is_cancelled() {
+            return;
+        }
+        error!(task = self.task, "a vital task ended");
+        // Nobody listens once the process is already ending.
+        self.ended.send(VitalTaskEnded { task: self.task }).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_ends_is_told_of_and_an_ordinary_one_is_not() {
+        let (tasks, mut endings) = tasks();
+        tasks.spawn(async {});
+        tasks.vital("dns", async {});
+        assert_eq!(endings.next().await.task, "dns");
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_is_told_of() {
+        let (tasks, mut endings) = tasks();
+        tasks.vital("xds", async { panic!("on purpose") });
+        assert_eq!(endings.next().await.task, "xds");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_was_told_to_end_is_not_told_of() {
+        let (tasks, mut endings) = tasks();
+        let stopping = tasks.stopping();
+        tasks.vital("admin", async move { stopping.cancelled().await });
+        tasks.stop().await;
+        assert_eq!(tasks.count(), 0);
+        drop(tasks);
+        let silence = tokio::time::timeout(Duration::from_millis(1), endings.next());
+        assert!(silence.await.is_err());
+    }
+}
