@@ -4,5 +4,6 @@
 //! named only under `raft`, sled only under `store`.
 
 pub mod health;
+pub mod model;
 pub mod supervise;
 pub mod telemetry;
