@@ -3,8 +3,11 @@
 //! Modules stand leaves first; a module uses only modules above it. `model` knows nothing of xDS or Raft; openraft is
 //! named only under `raft`, sled only under `store`.
 
+pub mod supervise;
+pub mod telemetry;
 pub mod config;
 pub mod health;
 pub mod model;
-pub mod supervise;
-pub mod telemetry;
+pub mod pki;
+pub mod tls;
+pub mod peer_ca;
