@@ -8,6 +8,7 @@ pub mod telemetry;
 pub mod config;
 pub mod health;
 pub mod model;
+pub mod agreement;
 pub mod pki;
 pub mod tls;
 pub mod peer_ca;

@@ -3,6 +3,7 @@
 //! Absent: IO, TLS and the mesh. The conversation's two halves are pure state machines; controller and proxy add the rest.
 
 pub mod generated;
+pub mod issuance;
 pub mod join_token;
 
 pub use generated::{envoy, google, maille};

@@ -1,0 +1,147 @@
+//! What the parts above consensus need of it: the agreed state, writes, and who leads.
+//!
+//! Raft stands behind this trait, so that `identity`, `registration` and `admin` are tested against a state alone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::model::{Applied, Proposal, State};
+
+/// A write or a read did not come through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgreementError {
+    /// It may or may not have happened. The same `(client, sequence)` can be proposed again.
+    #[error("{0}; the write may have happened or not")]
+    Unknown(String),
+    /// It did not happen: there is no leader, no quorum, no room.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The cluster, as seen from one controller.
+pub trait Agreement: fmt::Debug + Send + Sync + 'static {
+    /// The state that this controller has applied, as it changes.
+    fn state(&self) -> watch::Receiver<Arc<State>>;
+
+    /// Whether this controller leads, as it changes.
+    fn leads(&self) -> watch::Receiver<bool>;
+
+    /// Writes, through whichever controller leads. `Ok` where it was agreed on; the answer may still be a refusal.
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'static, Result<Applied, AgreementError>>;
+
+    /// The state, at least as new as everything that was acknowledged to anybody before the call.
+    fn read(&self) -> BoxFuture<'static, Result<Arc<State>, AgreementError>>;
+}
+
+#[cfg(test)]
+pub(crate) mod alone {
+    //! A cluster of one that agrees with itself at once.
+
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::model::Command;
+    use crate::model::command::Initialize;
+
+    /// Applies every proposal under a lock.
+    #[derive(Debug)]
+    pub(crate) struct Alone {
+        state: watch::Sender<Arc<State>>,
+        leads: watch::Sender<bool>,
+        entry: Mutex<u64>,
+        /// When set, what `propose` answers instead.
+        refuse: Mutex<Option<AgreementError>>,
+        /// How many entries were written.
+        writes: Mutex<Vec<Proposal>>,
+    }
+
+    impl Alone {
+        /// An initialized cluster of the trust domain `mesh.local`.
+        pub(crate) fn new() -> Arc<Self> {
+            let alone = Self {
+                state: watch::Sender::new(Arc::default()),
+                leads: watch::Sender::new(true),
+                entry: Mutex::new(0),
+                refuse: Mutex::new(None),
+                writes: Mutex::new(Vec::new()),
+            };
+            alone.apply(&Proposal {
+                author: "test".to_owned(),
+                client: String::new(),
+                sequence: 0,
+                time_millis: now_millis(),
+                command: Command::Initialize(Initialize {
+                    cluster_id: "0c6a3a3e-6b0c-4b8f-9a54-000000000001".to_owned(),
+                    trust_domain: "mesh.local".to_owned(),
+                    incarnation: 1,
+                }),
+            });
+            Arc::new(alone)
+        }
+
+        pub(crate) fn apply(&self, proposal: &Proposal) -> Applied {
+            let mut entry = self.entry.lock().expect("not poisoned");
+            *entry += 1;
+            self.writes.lock().expect("not poisoned").push(proposal.clone());
+            let mut state = State::clone(&self.state.borrow());
+            let applied = state.apply(*entry, proposal);
+            self.state.send_replace(Arc::new(state));
+            applied
+        }
+
+        pub(crate) fn set_leads(&self, leads: bool) {
+            self.leads.send_replace(leads);
+        }
+
+        pub(crate) fn refuse(&self, with: Option<AgreementError>) {
+            *self.refuse.lock().expect("not poisoned") = with;
+        }
+
+        pub(crate) fn writes(&self) -> Vec<Proposal> {
+            self.writes.lock().expect("not poisoned").clone()
+        }
+
+        pub(crate) fn now(&self) -> Arc<State> {
+            self.state.borrow().clone()
+        }
+    }
+
+    pub(crate) fn now_millis() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("after 1970").as_millis().try_into().expect("fits for half a billion years")
+    }
+
+    impl Agreement for Alone {
+        fn state(&self) -> watch::Receiver<Arc<State>> {
+            self.state.subscribe()
+        }
+
+        fn leads(&self) -> watch::Receiver<bool> {
+            self.leads.subscribe()
+        }
+
+        fn propose(&self, mut proposal: Proposal) -> BoxFuture<'static, Result<Applied, AgreementError>> {
+            let refused = self.refuse.lock().expect("not poisoned").clone();
+            let answer = match refused {
+                Some(refused) => Err(refused),
+                None => {
+                    proposal.time_millis = now_millis();
+                    Ok(self.apply(&proposal))
+                }
+            };
+            Box::pin(async move {
+                // A real log takes a while: others may queue up behind.
+                tokio::task::yield_now().await;
+                answer
+            })
+        }
+
+        fn read(&self) -> BoxFuture<'static, Result<Arc<State>, AgreementError>> {
+            let state = self.now();
+            Box::pin(async move { Ok(state) })
+        }
+    }
+}
