@@ -7,3 +7,13 @@ pub mod config;
 pub mod telemetry;
 pub mod drain;
 pub mod snapshot;
+pub mod metrics;
+pub mod net;
+pub mod detect;
+pub mod policy;
+pub mod tls;
+pub mod wire;
+pub mod balance;
+
+#[cfg(test)]
+mod testing;

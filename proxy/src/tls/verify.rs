@@ -1,0 +1,277 @@
+//! Whose certificate it is: a chain to our roots, one SPIFFE id in it, and the right one.
+
+use crate::policy::PeerIdentity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use std::sync::Arc;
+use webpki::{EndEntityCert, KeyUsage};
+
+/// What a certificate can be refused for beyond its chain.
+#[derive(Debug, thiserror::Error)]
+enum WrongIdentity {
+    #[error("the certificate carries no SPIFFE id, or more than one name")]
+    NoSpiffeId,
+    #[error("the certificate is {found}'s, not {expected}'s")]
+    Another { found: Arc<str>, expected: Arc<str> },
+    #[error("the certificate is {found}'s, of another trust domain than {own}")]
+    ForeignDomain { found: Arc<str>, own: Arc<str> },
+}
+
+impl From<WrongIdentity> for Error {
+    fn from(error: WrongIdentity) -> Self {
+        let other = OtherError(Arc::new(error));
+        Self::InvalidCertificate(CertificateError::Other(other))
+    }
+}
+
+/// The SPIFFE id of a certificate: its only URI name (SPIFFE X.509-SVID §2).
+pub fn peer_identity(leaf: &CertificateDer<'_>) -> Result<PeerIdentity, Error> {
+    let certificate = parse(leaf)?;
+    let mut names = certificate.valid_uri_names();
+    match (names.next(), names.next()) {
+        (Some(id), None) => Ok(PeerIdentity {
+            id: id.into(),
+            namespace: namespace(id).ok_or(WrongIdentity::NoSpiffeId)?.into(),
+        }),
+        _ => Err(WrongIdentity::NoSpiffeId.into()),
+    }
+}
+
+/// `<ns>` of `spiffe://<trust domain>/ns/<ns>/sa/<sa>`.
+fn namespace(id: &str) -> Option<&str> {
+    let mut parts = id.strip_prefix("spiffe://")?.split('/');
+    let domain = parts.next()?;
+    let namespace = (parts.next()? == "ns").then(|| parts.next()).flatten()?;
+    let account = (parts.next()? == "sa").then(|| parts.next()).flatten()?;
+    let whole = parts.next().is_none()
+        && !domain.is_empty()
+        && !namespace.is_empty()
+        && !account.is_empty();
+    whole.then_some(namespace)
+}
+
+fn trust_domain(id: &str) -> &str {
+    let rest = id.strip_prefix("spiffe://").unwrap_or(id);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Whether the certificate has not ended. Only for sessions whose chain was verified when they began.
+pub(super) fn not_ended(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+    let end = certificate.validity().not_after.timestamp();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if end < now {
+        return Err(format!("it ended {} s ago", now - end));
+    }
+    Ok(())
+}
+
+fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Error> {
+    EndEntityCert::try_from(leaf)
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
+}
+
+/// Our roots and what signatures we know.
+#[derive(Debug)]
+struct Chains {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Chains {
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<PeerIdentity, Error> {
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        parse(leaf)?
+            .verify_for_usage(
+                algorithms,
+                &self.roots.roots,
+                intermediates,
+                now,
+                usage,
+                None,
+                None,
+            )
+            .map_err(refusal)?;
+        peer_identity(leaf)
+    }
+
+    fn signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, leaf, signed, algorithms)
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+fn refusal(error: webpki::Error) -> Error {
+    let known = match error {
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    };
+    Error::InvalidCertificate(known)
+}
+
+fn too_old<T>() -> Result<T, Error> {
+    Err(Error::General(
+        "only TLS 1.3 is spoken between proxies".to_owned(),
+    ))
+}
+
+/// At the mesh port: any workload of our trust domain.
+#[derive(Debug)]
+pub(super) struct ClientVerifier {
+    chains: Chains,
+    own: Arc<str>,
+}
+
+impl ClientVerifier {
+    pub(super) fn new(
+        roots: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+        own: &PeerIdentity,
+    ) -> Self {
+        Self {
+            chains: Chains { roots, provider },
+            own: trust_domain(&own.id).into(),
+        }
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Every workload has one certificate; hints would only make the handshake longer.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let peer = self
+            .chains
+            .verify(leaf, intermediates, now, KeyUsage::client_auth())?;
+        if trust_domain(&peer.id) != &*self.own {
+            let own = self.own.clone();
+            return Err(WrongIdentity::ForeignDomain {
+                found: peer.id,
+                own,
+            }
+            .into());
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        too_old()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.schemes()
+    }
+}
+
+/// Towards an endpoint: the identity that it was registered with, and no other.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    chains: Chains,
+    expected: Arc<str>,
+}
+
+impl ServerVerifier {
+    pub(super) fn new(
+        roots: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+        expected: Arc<str>,
+    ) -> Self {
+        Self {
+            chains: Chains { roots, provider },
+            expected,
+        }
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let peer = self
+            .chains
+            .verify(leaf, intermediates, now, KeyUsage::server_auth())?;
+        if peer.id != self.expected {
+            let expected = self.expected.clone();
+            return Err(WrongIdentity::Another {
+                found: peer.id,
+                expected,
+            }
+            .into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        too_old()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.schemes()
+    }
+}

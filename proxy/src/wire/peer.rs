@@ -1,0 +1,257 @@
+//! One address that speaks HTTP/2: its connections, opened as they are needed and shared by all streams.
+
+use super::connection::{Connection, StreamLease};
+use crate::metrics::Metrics;
+use crate::net::{self, ConnectError};
+use crate::snapshot::MeshAddress;
+use crate::supervise::Tasks;
+use crate::tls::{self, Mesh, TlsError};
+use rustls::ClientConfig;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::BufReader;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Connections to one address: with 256 streams on each, more only help an attacker.
+const CONNECTIONS: usize = 16;
+/// Read ahead of TLS, so that one system call brings several records.
+const READ_AHEAD: usize = 32 * 1024;
+
+/// Why a stream cannot be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DialError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No TLS. Never answered by trying without.
+    #[error("cannot secure the connection to {address}")]
+    Tls {
+        /// Who was called.
+        address: SocketAddr,
+        /// What failed.
+        #[source]
+        cause: TlsError,
+    },
+    /// This workload has no certificate yet.
+    #[error("this workload has no certificate yet")]
+    NoCertificate,
+    /// No HTTP/2.
+    #[error("{address} does not speak HTTP/2: {reason}")]
+    Http2 {
+        /// Who was called.
+        address: SocketAddr,
+        /// What failed.
+        reason: String,
+    },
+    /// All connections are full.
+    #[error("{CONNECTIONS} connections to {0} are full")]
+    Full(SocketAddr),
+}
+
+/// One address.
+#[derive(Debug)]
+pub struct Peer {
+    dial: Dial,
+    tasks: Tasks,
+    metrics: Metrics,
+    connections: Mutex<Vec<Open>>,
+    /// Whoever holds it opens a connection; the others wait and look again. Inside: when the last attempt ended how.
+    opening: tokio::sync::Mutex<Option<(Instant, DialError)>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Arc<Connection>,
+    /// The certificate it was opened with: a renewed one moves new streams to a new connection.
+    mesh: Option<Arc<Mesh>>,
+}
+
+#[derive(Debug)]
+enum Dial {
+    Plain(SocketAddr),
+    Mesh(MeshDial),
+}
+
+#[derive(Debug)]
+struct MeshDial {
+    address: SocketAddr,
+    target_port: u16,
+    expected: Arc<str>,
+    mesh: watch::Receiver<Option<Arc<Mesh>>>,
+    /// Holds the endpoint's sessions as long as the certificate is the same.
+    client: Mutex<Option<(Arc<Mesh>, Arc<ClientConfig>)>>,
+}
+
+impl Peer {
+    /// A meshed endpoint. `target` is the application's address; the mesh port is dialled on the same host.
+    pub fn mesh(
+        target: SocketAddr,
+        address: &MeshAddress,
+        mesh: watch::Receiver<Option<Arc<Mesh>>>,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> Self {
+        let dial = MeshDial {
+            address: SocketAddr::new(target.ip(), address.port),
+            target_port: target.port(),
+            expected: address.identity.clone(),
+            mesh,
+            client: Mutex::default(),
+        };
+        Self::new(Dial::Mesh(dial), tasks, metrics)
+    }
+
+    /// An application, or an endpoint outside the mesh.
+    pub fn plain(address: SocketAddr, tasks: Tasks, metrics: Metrics) -> Self {
+        Self::new(Dial::Plain(address), tasks, metrics)
+    }
+
+    fn new(dial: Dial, tasks: Tasks, metrics: Metrics) -> Self {
+        Self {
+            dial,
+            tasks,
+            metrics,
+            connections: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The right to one stream, on a connection that is there or a new one. `limit` is for TCP and for TLS, each.
+    pub async fn lease(&self, limit: Duration) -> Result<StreamLease, DialError> {
+        if let Some(lease) = self.ready() {
+            return Ok(lease);
+        }
+        let asked = Instant::now();
+        let mut last = self.opening.lock().await;
+        if let Some(lease) = self.ready() {
+            return Ok(lease);
+        }
+        // Whoever waited while an attempt failed gets its error, else a dead address would be dialled once for each.
+        if let Some((_, error)) = last.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
+        }
+        match self.open(limit).await {
+            Ok(lease) => {
+                *last = None;
+                Ok(lease)
+            }
+            Err(error) => {
+                *last = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn ready(&self) -> Option<StreamLease> {
+        let now = self.dial.mesh_now();
+        let same = |mesh: &Option<Arc<Mesh>>| match (mesh, &now) {
+            (Some(mesh), Some(now)) => Arc::ptr_eq(mesh, now),
+            (None, None) => true,
+            // The certificate cannot be seen now; what was opened with one stays good.
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+        };
+        let mut connections = self.connections();
+        connections.retain(|open| !open.connection.closed());
+        connections
+            .iter()
+            .filter(|open| same(&open.mesh))
+            .find_map(|open| open.connection.lease())
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<Open>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open(&self, limit: Duration) -> Result<StreamLease, DialError> {
+        let address = self.dial.address();
+        if self.connections().len() >= CONNECTIONS {
+            return Err(DialError::Full(address));
+        }
+        let stream = net::connect(address, limit).await?;
+        let broken = |error: h2::Error| DialError::Http2 {
+            address,
+            reason: error.to_string(),
+        };
+        let (connection, mesh) = match &self.dial {
+            Dial::Plain(_) => (
+                Connection::open(stream, &self.tasks)
+                    .await
+                    .map_err(broken)?,
+                None,
+            ),
+            Dial::Mesh(dial) => {
+                let (mesh, client) = dial.client()?;
+                let tls = self.secure(dial, client, stream, limit).await?;
+                let io = BufReader::with_capacity(READ_AHEAD, tls);
+                (
+                    Connection::open(io, &self.tasks).await.map_err(broken)?,
+                    Some(mesh),
+                )
+            }
+        };
+        let lease = connection.lease().ok_or(DialError::Full(address))?;
+        self.connections().push(Open { connection, mesh });
+        Ok(lease)
+    }
+
+    async fn secure(
+        &self,
+        dial: &MeshDial,
+        client: Arc<ClientConfig>,
+        stream: tokio::net::TcpStream,
+        limit: Duration,
+    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, DialError> {
+        let handshake = tls::connect(client, dial.target_port, stream, limit).await;
+        let outcome = match &handshake {
+            Ok(tls) if tls::resumed(tls.get_ref().1) => "resumed",
+            Ok(_) => "full",
+            Err(_) => "failed",
+        };
+        self.metrics.handshake("client", outcome);
+        handshake.map_err(|cause| DialError::Tls {
+            address: dial.address,
+            cause,
+        })
+    }
+}
+
+impl Dial {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Plain(address) => *address,
+            Self::Mesh(dial) => dial.address,
+        }
+    }
+
+    fn mesh_now(&self) -> Option<Arc<Mesh>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Mesh(dial) => dial.mesh.borrow().clone(),
+        }
+    }
+}
+
+impl MeshDial {
+    fn client(&self) -> Result<(Arc<Mesh>, Arc<ClientConfig>), DialError> {
+        let mesh = self.mesh.borrow().clone().ok_or(DialError::NoCertificate)?;
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_from, client)) =
+            kept.as_ref().filter(|(known, _)| Arc::ptr_eq(known, &mesh))
+        {
+            return Ok((made_from.clone(), client.clone()));
+        }
+        let client = mesh
+            .client(&self.expected)
+            .map_err(|cause| DialError::Tls {
+                address: self.address,
+                cause,
+            })?;
+        *kept = Some((mesh.clone(), client.clone()));
+        Ok((mesh, client))
+    }
+}
