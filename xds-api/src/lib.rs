@@ -6,4 +6,14 @@ pub mod generated;
 pub mod issuance;
 pub mod join_token;
 
+pub mod mesh_version;
+pub mod spiffe;
+
+pub mod node;
+pub mod type_url;
+
+pub mod resource;
+
+pub mod delta;
+
 pub use generated::{envoy, google, maille};

@@ -37,6 +37,9 @@ fn generating_anew_changes_nothing() {
         "files differ: {remedy}"
     );
     for (name, text) in &fresh {
-        assert!(kept[name] == *text, "src/generated/{name} is stale: {remedy}");
+        assert!(
+            kept[name] == *text,
+            "src/generated/{name} is stale: {remedy}"
+        );
     }
 }
