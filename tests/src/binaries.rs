@@ -1,0 +1,74 @@
+//! The product's binaries. `cargo test` does not build those of sibling packages, so they are built here, once a process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The four binaries.
+#[derive(Debug)]
+pub struct Binaries {
+    directory: PathBuf,
+}
+
+impl Binaries {
+    /// Builds what is not up to date (cargo's own lock lets one process at a time build) and answers where it is.
+    ///
+    /// # Panics
+    /// Where they cannot be built: no test can go on.
+    pub fn get() -> &'static Binaries {
+        static BUILT: OnceLock<Binaries> = OnceLock::new();
+        BUILT.get_or_init(|| {
+            let own = std::env::current_exe().expect("a running program has a path");
+            // target/<triple>/<profile>/deps/<test>
+            let directory = own
+                .ancestors()
+                .nth(2)
+                .expect("cargo puts tests two levels deep")
+                .to_owned();
+            build(directory.ends_with("release"));
+            Binaries { directory }
+        })
+    }
+
+    /// `maille-controller`.
+    pub fn controller(&self) -> PathBuf {
+        self.directory.join("maille-controller")
+    }
+
+    /// `maille-proxy`.
+    pub fn proxy(&self) -> PathBuf {
+        self.directory.join("maille-proxy")
+    }
+
+    /// `maille-init`.
+    pub fn init(&self) -> PathBuf {
+        self.directory.join("maille-init")
+    }
+
+    /// `maille`.
+    pub fn cli(&self) -> PathBuf {
+        self.directory.join("maille")
+    }
+}
+
+fn build(release: bool) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace");
+    // The whole workspace, as the Makefile does: features are unified alike, so nothing is compiled twice.
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--workspace", "--bins"])
+        .current_dir(root);
+    if release {
+        command.arg("--release");
+    }
+    let status = command
+        .status()
+        .expect("cargo runs, for it has run this test");
+    assert!(
+        status.success(),
+        "the binaries could not be built: {status}"
+    );
+}

@@ -1,0 +1,268 @@
+//! Real proxies beside a test's applications, on loopback with explicit listeners.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use xds_api::generated::maille::v1 as api;
+
+use crate::binaries::Binaries;
+use crate::client;
+use crate::cluster::{Cluster, TRUST_DOMAIN};
+use crate::ports;
+use crate::process::Process;
+use crate::wait;
+
+/// From its start to its readiness a proxy needs a certificate and its inbound resource; under load some seconds.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// An acknowledgement takes milliseconds; the roster is exchanged once a second.
+const CLEAN_LIMIT: Duration = Duration::from_secs(15);
+
+/// What a sidecar stands beside.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The workload's namespace.
+    pub namespace: String,
+    /// The workload's name; its label `app` and its service account are the same.
+    pub name: String,
+    /// The application's ports: name, number by which the mesh knows it, protocol, where the application listens.
+    pub ports: Vec<(String, u16, String, SocketAddr)>,
+    /// More labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// A workload that only calls.
+    pub fn caller(namespace: &str, name: &str) -> Plan {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Plan {
+            namespace,
+            name,
+            ports: Vec::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// A workload that serves one port.
+    pub fn server(namespace: &str, name: &str, protocol: &str, application: SocketAddr) -> Plan {
+        let port = ("main".to_owned(), 80, protocol.to_owned(), application);
+        Plan {
+            ports: vec![port],
+            ..Plan::caller(namespace, name)
+        }
+    }
+
+    /// With one more label.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Plan {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// A proxy's process and where it listens.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// What it stands beside.
+    pub plan: Plan,
+    /// The mesh port.
+    pub mesh: SocketAddr,
+    /// The outbound listener.
+    pub outbound: SocketAddr,
+    /// The DNS listener.
+    pub dns: SocketAddr,
+    /// The admin port.
+    pub admin: SocketAddr,
+    /// Probes and metrics.
+    pub metrics: SocketAddr,
+    /// Its process, while it runs.
+    pub process: Option<Process>,
+    home: PathBuf,
+}
+
+impl Sidecar {
+    /// Starts one with a token of its own and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn start(cluster: &Cluster, plan: Plan) -> anyhow::Result<Sidecar> {
+        let mut sidecar = Sidecar::prepare(cluster, plan, |_| ()).await?;
+        sidecar.restart()?;
+        sidecar.ready().await?;
+        Ok(sidecar)
+    }
+
+    /// Makes its token and its configuration, which `change` may alter, and starts nothing.
+    ///
+    /// # Errors
+    /// The token is refused, or a file cannot be written.
+    pub async fn prepare(
+        cluster: &Cluster,
+        plan: Plan,
+        change: impl Fn(&mut Value),
+    ) -> anyhow::Result<Sidecar> {
+        let home = cluster
+            .path()
+            .join(format!("proxy-{}-{}", plan.namespace, plan.name));
+        std::fs::create_dir_all(&home)?;
+        let token = home.join("token");
+        std::fs::write(&token, cluster.token(&plan.namespace, &plan.name).await?)?;
+        let [mesh, outbound, dns, admin, metrics] = [(); 5].map(|()| ports::free());
+        let sidecar = Sidecar {
+            plan,
+            mesh,
+            outbound,
+            dns,
+            admin,
+            metrics,
+            process: None,
+            home,
+        };
+        let mut config = sidecar.config(cluster, &token);
+        change(&mut config);
+        std::fs::write(sidecar.file(), format!("{config:#}\n"))?;
+        Ok(sidecar)
+    }
+
+    fn config(&self, cluster: &Cluster, token: &Path) -> Value {
+        let xds: Vec<_> = cluster
+            .controllers
+            .iter()
+            .map(|one| one.address("xds").to_string())
+            .collect();
+        let mut labels = self.plan.labels.clone();
+        labels
+            .entry("app".to_owned())
+            .or_insert_with(|| self.plan.name.clone());
+        let ports = self.plan.ports.iter().map(|(name, port, protocol, application)| {
+            let health = json!({"tcp": {}, "interval": "200ms"});
+            json!({"name": name, "port": port, "protocol": protocol, "application": application, "health": health})
+        });
+        json!({
+            "controllers": xds,
+            "joinTokenFile": token,
+            "dataDir": self.home.join("data"),
+            "trustDomain": TRUST_DOMAIN,
+            "workload": {
+                "namespace": self.plan.namespace,
+                "name": self.plan.name,
+                "labels": labels,
+                "addresses": ["127.0.0.1"],
+                "ports": ports.collect::<Vec<_>>(),
+            },
+            "listen": {
+                "outbound": [self.outbound], "mesh": [self.mesh], "dns": [self.dns],
+                "admin": self.admin, "metrics": [self.metrics],
+            },
+            "drainDelay": "200ms",
+            "drainTimeout": "5s",
+        })
+    }
+
+    /// Where its configuration is.
+    pub fn file(&self) -> PathBuf {
+        self.home.join("proxy.yaml")
+    }
+
+    /// `<namespace>/<workload>`.
+    pub fn node(&self) -> String {
+        format!("{}/{}", self.plan.namespace, self.plan.name)
+    }
+
+    /// Its SPIFFE id.
+    pub fn identity(&self) -> String {
+        format!(
+            "spiffe://{TRUST_DOMAIN}/ns/{}/sa/{}",
+            self.plan.namespace, self.plan.name
+        )
+    }
+
+    /// Starts its process (again).
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        let arguments = ["run".into(), "--config".into(), self.file()];
+        let name = format!("proxy-{}", self.plan.name);
+        self.process = Some(Process::start(
+            &name,
+            &self.home,
+            &Binaries::get().proxy(),
+            &arguments,
+        )?);
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It ends, or does not become ready.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let process = self.process.as_mut().context("the proxy does not run")?;
+        let what = format!("the proxy of {} is ready", self.plan.name);
+        let metrics = self.metrics;
+        let ready = wait::until(&what, READY_LIMIT, async || {
+            process.alive()?;
+            let answer = client::get(metrics, "/ready").await?;
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+            Ok::<_, anyhow::Error>(())
+        });
+        let outcome = ready.await;
+        outcome.with_context(|| self.process.as_ref().map(Process::tail).unwrap_or_default())
+    }
+
+    /// Waits until it has acknowledged all that concerns it up to a mesh index.
+    ///
+    /// # Errors
+    /// It lags, or refuses; the error holds its last refusal.
+    pub async fn clean(&self, cluster: &Cluster, index: u64) -> anyhow::Result<()> {
+        let what = format!("{} has acknowledged index {index}", self.node());
+        wait::until(&what, CLEAN_LIMIT, async || {
+            let answer = cluster
+                .any()
+                .await?
+                .proxies(api::ProxiesRequest {})
+                .await?
+                .into_inner();
+            let own = answer
+                .proxies
+                .iter()
+                .find(|proxy| proxy.node == self.node());
+            let own = own.with_context(|| format!("not among {} proxies", answer.proxies.len()))?;
+            let (through, nack) = (own.clean_through, &own.last_nack);
+            ensure!(
+                through >= index,
+                "it is at {through}; its last refusal: `{nack}`"
+            );
+            Ok::<_, anyhow::Error>(())
+        })
+        .await
+    }
+
+    /// Its metrics as text.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(client::get(self.metrics, "/metrics").await?.body)
+    }
+
+    /// Its resident memory in KiB.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resident_kib(&self) -> anyhow::Result<u64> {
+        let pid = self
+            .process
+            .as_ref()
+            .and_then(Process::pid)
+            .context("the proxy does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        Ok(number.context("no VmRSS")?.parse()?)
+    }
+}
