@@ -135,11 +135,10 @@ impl<'a> Replay<'a> {
         let path = segment::file_path(&self.options.path, header.number);
         if !is_first {
             let state = self.index.state();
-            let last = self
-                .index
-                .is_empty()
-                .then_some(self.purged)
-                .unwrap_or(state.last);
+            let last = match self.index.is_empty() {
+                true => self.purged,
+                false => state.last,
+            };
             if header.first_sequence != self.next_sequence
                 || header.vote != state.vote
                 || (self.base.is_none() && header.last != last)

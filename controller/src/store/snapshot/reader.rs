@@ -46,14 +46,14 @@ impl fmt::Debug for SnapshotFile {
 /// Reads a whole file and says what it is; an error where anything in it is not as it was written.
 pub fn inspect(path: &Path) -> Result<Inspection, StoreError> {
     let file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-    Walk::new(path, &file)?.to_end(|_| Ok(()))
+    Walk::new(path, &file)?.read_all(|_| Ok(()))
 }
 
 impl SnapshotFile {
     /// Opens a file and verifies all of it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-        let inspection = Walk::new(path, &file)?.to_end(|_| Ok(()))?;
+        let inspection = Walk::new(path, &file)?.read_all(|_| Ok(()))?;
         Ok(Self {
             path: path.to_path_buf(),
             file: Arc::new(file),
@@ -79,7 +79,7 @@ impl SnapshotFile {
     /// Reads the chunks in order, verifying them again.
     pub fn chunks(&self) -> Result<Vec<Bytes>, StoreError> {
         let mut chunks = Vec::new();
-        Walk::new(&self.path, &self.file)?.to_end(|chunk| {
+        Walk::new(&self.path, &self.file)?.read_all(|chunk| {
             chunks.push(chunk);
             Ok(())
         })?;
@@ -142,7 +142,7 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    fn to_end(
+    fn read_all(
         mut self,
         mut each: impl FnMut(Bytes) -> Result<(), StoreError>,
     ) -> Result<Inspection, StoreError> {

@@ -144,7 +144,7 @@ impl Writer {
             .sync_data(&self.file)
             .map_err(|e| StoreError::io("sync", &self.path, e))?;
         self.commits = commits;
-        if commits % GROUPS_PER_MARK == 0 {
+        if commits.is_multiple_of(GROUPS_PER_MARK) {
             self.write_mark()?;
         }
         Ok(())
