@@ -6,8 +6,11 @@ pub mod supervise;
 pub mod config;
 pub mod telemetry;
 pub mod drain;
+pub mod files;
+pub mod controllers;
 pub mod snapshot;
 pub mod metrics;
+pub mod identity;
 pub mod net;
 pub mod detect;
 pub mod policy;
@@ -15,5 +18,7 @@ pub mod tls;
 pub mod wire;
 pub mod balance;
 
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod testing;

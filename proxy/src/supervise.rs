@@ -4,6 +4,7 @@ mod readiness;
 
 pub use readiness::{Pending, Readiness};
 
+use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -16,10 +17,12 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// A vital task that ended although nobody had asked it to.
 #[derive(Debug, thiserror::Error)]
-#[error("the task `{task}` ended on its own; without it this proxy must not go on")]
+#[error("the task `{task}` ended; without it this proxy must not go on")]
 pub struct VitalTaskEnded {
     /// Its name.
     pub task: &'static str,
+    /// Why, where it could say.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// Starts tasks. Cheap to clone.
@@ -62,14 +65,31 @@ impl Endings {
 impl Tasks {
     /// Starts a task that must live as long as the process.
     pub fn vital(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.vital_or(task, async {
+            work.await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
+
+    /// Starts a task that must live as long as the process and can say why it does not.
+    pub fn vital_or<E>(
+        &self,
+        task: &'static str,
+        work: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        E: Error + Send + Sync + 'static,
+    {
         let guard = Guard {
             task,
+            source: None,
             stopping: self.stopping.clone(),
             ended: self.ended.clone(),
         };
         self.running.spawn(async move {
-            let _guard = guard;
-            work.await;
+            // All of it moves in, so that it is dropped with the task, whatever way that ends.
+            let mut guard = guard;
+            let end = work.await;
+            guard.source = end.err().map(Into::into);
         });
         debug!(task, "started");
     }
@@ -104,6 +124,7 @@ impl Tasks {
 /// Tells of the end of a vital task, by return or by panic.
 struct Guard {
     task: &'static str,
+    source: Option<Box<dyn Error + Send + Sync>>,
     stopping: CancellationToken,
     ended: mpsc::UnboundedSender<VitalTaskEnded>,
 }
@@ -115,7 +136,8 @@ impl Drop for Guard {
         }
         error!(task = self.task, "a vital task ended");
         // Nobody listens once the process is already ending.
-        self.ended.send(VitalTaskEnded { task: self.task }).ok();
+        let (task, source) = (self.task, self.source.take());
+        self.ended.send(VitalTaskEnded { task, source }).ok();
     }
 }
 
@@ -130,6 +152,14 @@ mod tests {
         tasks.spawn(async {});
         tasks.vital("dns", async {});
         assert_eq!(endings.next().await.task, "dns");
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_fails_says_why() {
+        let (tasks, mut endings) = tasks();
+        tasks.vital_or("identity", async { Err(std::io::Error::other("no token")) });
+        let ended = endings.next().await;
+        assert_eq!(ended.source.unwrap().to_string(), "no token");
     }
 
     #[tokio::test]
