@@ -9,6 +9,8 @@ pub mod binaries;
 
 pub mod process;
 
+pub mod account;
+
 pub mod client;
 
 pub mod backend;

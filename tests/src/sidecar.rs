@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use xds_api::generated::maille::v1 as api;
 
+use crate::account;
 use crate::binaries::Binaries;
 use crate::client;
 use crate::cluster::{Cluster, TRUST_DOMAIN};
@@ -260,9 +261,6 @@ impl Sidecar {
             .as_ref()
             .and_then(Process::pid)
             .context("the proxy does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|rest| rest.split_whitespace().next());
-        Ok(number.context("no VmRSS")?.parse()?)
+        account::memory(pid)
     }
 }

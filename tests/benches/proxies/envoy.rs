@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::pair::{Pair, free_address};
+use maille_tests::ports;
+
+use crate::pair::Pair;
 
 /// Starts the pair in front of `backend`.
 pub(crate) fn start(envoy: &Path, directory: &Path, backend: SocketAddr) -> anyhow::Result<Pair> {
-    let (http1, grpc) = (free_address()?, free_address()?);
-    let (mesh_http1, mesh_grpc) = (free_address()?, free_address()?);
+    let (http1, grpc) = (ports::free(), ports::free());
+    let (mesh_http1, mesh_grpc) = (ports::free(), ports::free());
     let client = bootstrap(
         vec![listener("http1", http1, None), listener("grpc", grpc, None)],
         vec![

@@ -13,6 +13,7 @@ use crate::pair::Pair;
 
 mod certificates;
 mod envoy;
+mod maille;
 mod pair;
 mod relay;
 
@@ -37,8 +38,15 @@ async fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     certificates::write(directory.path())?;
     let backend = Backend::start("bench", "127.0.0.1:0".parse()?).await?;
+    let maille = maille::start(backend.address()).await?;
+    println!(
+        "maille: ready {:.0} ms after its start, median of {} starts",
+        maille.ready_millis,
+        maille::STARTS
+    );
     let pairs = vec![
         envoy::start(&envoy, directory.path(), backend.address())?,
+        maille.pair,
         relay::start(directory.path(), backend.address())?,
     ];
     for pair in &pairs {

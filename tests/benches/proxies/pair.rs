@@ -1,11 +1,12 @@
 //! Two proxies with mutual TLS between them, as processes whose CPU time and memory the kernel accounts.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use maille_tests::account;
 
 /// A pair under measurement; its processes end with it.
 pub(crate) struct Pair {
@@ -43,14 +44,20 @@ impl Pair {
         Ok(())
     }
 
+    /// Counts a process that another owner started.
+    pub(crate) fn watch(&mut self, pid: u32) {
+        self.pids.push(pid);
+    }
+
     /// CPU time of all its processes so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        self.pids.iter().map(|pid| cpu(*pid)).sum()
+        self.pids.iter().map(|pid| account::cpu(*pid)).sum()
     }
 
     /// Resident memory of its largest process, KiB.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        let sizes: anyhow::Result<Vec<u64>> = self.pids.iter().map(|pid| memory(*pid)).collect();
+        let sizes: anyhow::Result<Vec<u64>> =
+            self.pids.iter().map(|pid| account::memory(*pid)).collect();
         Ok(sizes?.into_iter().max().unwrap_or(0))
     }
 }
@@ -63,30 +70,4 @@ impl Drop for Pair {
             child.wait().ok();
         }
     }
-}
-
-/// CPU time (user and system) of a process, to the microsecond where the scheduler accounts it.
-fn cpu(pid: u32) -> anyhow::Result<Duration> {
-    let mut total = 0;
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .with_context(|| format!("process {pid} has ended"))?;
-    for task in tasks {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanos = text.split(' ').next().unwrap_or("0");
-        total += nanos.parse::<u64>().context("schedstat's first field")?;
-    }
-    Ok(Duration::from_nanos(total))
-}
-
-/// Resident memory of a process, KiB.
-fn memory(pid: u32) -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.context("VmRSS is missing")?.parse().context("VmRSS")
-}
-
-/// An address that was free a moment ago.
-pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::pair::{Pair, free_address};
+use maille_tests::ports;
+
+use crate::pair::Pair;
 
 /// Starts both pairs in front of `backend`.
 pub(crate) fn start(directory: &Path, backend: SocketAddr) -> anyhow::Result<Pair> {
     let program = Path::new(env!("CARGO_BIN_EXE_bare-relay"));
     let certificates = directory.to_string_lossy();
-    let (http1, grpc) = (free_address()?, free_address()?);
+    let (http1, grpc) = (ports::free(), ports::free());
     let mut pair = Pair::new("bare relay", http1, grpc);
     for (protocol, entry) in [("http1", http1), ("http2", grpc)] {
-        let mesh = free_address()?.to_string();
+        let mesh = ports::free().to_string();
         let (backend, entry) = (backend.to_string(), entry.to_string());
         pair.spawn(
             program,
