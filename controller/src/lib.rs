@@ -8,6 +8,7 @@ pub mod telemetry;
 pub mod config;
 pub mod health;
 pub mod model;
+pub mod language;
 pub mod store;
 pub mod agreement;
 pub mod pki;

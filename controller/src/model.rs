@@ -41,3 +41,6 @@ pub use trust::{Issuer, Root, RootPhase, Sealed};
 pub const FIRST_LEVEL: u32 = 1;
 /// The lowest and the highest feature level that this binary implements.
 pub const LEVELS: std::ops::RangeInclusive<u32> = 1..=1;
+
+#[cfg(test)]
+pub(crate) mod tests;
