@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use tonic::Status;
+use xds_api::maille::v1::LeaseId;
 
-use crate::model::{Applied, Proposal, State};
+use crate::model::{Applied, Proposal, Refusal, RefusalCode, State};
 
 /// A write or a read did not come through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,36 @@ pub trait Agreement: fmt::Debug + Send + Sync + 'static {
 
     /// The state, at least as new as everything that was acknowledged to anybody before the call.
     fn read(&self) -> BoxFuture<'static, Result<Arc<State>, AgreementError>>;
+
+    /// Tells the controller that leads which leases were renewed here. Nothing of it is written.
+    fn renew_leases(&self, leases: Vec<LeaseId>) -> BoxFuture<'static, Result<(), AgreementError>>;
+}
+
+/// Takes renewals that other controllers passed on to this one, while it leads.
+pub trait LeaseSink: fmt::Debug + Send + Sync + 'static {
+    /// Renews what is known and gives back the rest.
+    fn renew(&self, leases: &[LeaseId]) -> Vec<LeaseId>;
+}
+
+impl From<AgreementError> for Status {
+    fn from(failure: AgreementError) -> Self {
+        Self::unavailable(failure.to_string())
+    }
+}
+
+/// A refusal as callers over gRPC see it.
+pub fn refusal_status(refusal: &Refusal) -> Status {
+    let text = refusal.message.clone();
+    match refusal.code() {
+        RefusalCode::Invalid | RefusalCode::Relations => Status::invalid_argument(text),
+        RefusalCode::NotFound => Status::not_found(text),
+        RefusalCode::Conflict
+        | RefusalCode::TokenUsed
+        | RefusalCode::TokenExpired
+        | RefusalCode::Superseded => Status::failed_precondition(text),
+        RefusalCode::Exhausted => Status::resource_exhausted(text),
+        RefusalCode::OutOfSequence => Status::aborted(text),
+    }
 }
 
 #[cfg(test)]
@@ -54,8 +86,9 @@ pub(crate) mod alone {
         entry: Mutex<u64>,
         /// When set, what `propose` answers instead.
         refuse: Mutex<Option<AgreementError>>,
-        /// How many entries were written.
+        /// Every entry that was written.
         writes: Mutex<Vec<Proposal>>,
+        renewed: Mutex<Vec<LeaseId>>,
     }
 
     impl Alone {
@@ -67,6 +100,7 @@ pub(crate) mod alone {
                 entry: Mutex::new(0),
                 refuse: Mutex::new(None),
                 writes: Mutex::new(Vec::new()),
+                renewed: Mutex::new(Vec::new()),
             };
             alone.apply(&Proposal {
                 author: "test".to_owned(),
@@ -85,15 +119,14 @@ pub(crate) mod alone {
         pub(crate) fn apply(&self, proposal: &Proposal) -> Applied {
             let mut entry = self.entry.lock().expect("not poisoned");
             *entry += 1;
-            self.writes.lock().expect("not poisoned").push(proposal.clone());
+            self.writes
+                .lock()
+                .expect("not poisoned")
+                .push(proposal.clone());
             let mut state = State::clone(&self.state.borrow());
             let applied = state.apply(*entry, proposal);
             self.state.send_replace(Arc::new(state));
             applied
-        }
-
-        pub(crate) fn set_leads(&self, leads: bool) {
-            self.leads.send_replace(leads);
         }
 
         pub(crate) fn refuse(&self, with: Option<AgreementError>) {
@@ -104,6 +137,10 @@ pub(crate) mod alone {
             self.writes.lock().expect("not poisoned").clone()
         }
 
+        pub(crate) fn renewed(&self) -> Vec<LeaseId> {
+            self.renewed.lock().expect("not poisoned").clone()
+        }
+
         pub(crate) fn now(&self) -> Arc<State> {
             self.state.borrow().clone()
         }
@@ -111,7 +148,11 @@ pub(crate) mod alone {
 
     pub(crate) fn now_millis() -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.expect("after 1970").as_millis().try_into().expect("fits for half a billion years")
+        since
+            .expect("after 1970")
+            .as_millis()
+            .try_into()
+            .expect("fits for half a billion years")
     }
 
     impl Agreement for Alone {
@@ -123,7 +164,10 @@ pub(crate) mod alone {
             self.leads.subscribe()
         }
 
-        fn propose(&self, mut proposal: Proposal) -> BoxFuture<'static, Result<Applied, AgreementError>> {
+        fn propose(
+            &self,
+            mut proposal: Proposal,
+        ) -> BoxFuture<'static, Result<Applied, AgreementError>> {
             let refused = self.refuse.lock().expect("not poisoned").clone();
             let answer = match refused {
                 Some(refused) => Err(refused),
@@ -142,6 +186,14 @@ pub(crate) mod alone {
         fn read(&self) -> BoxFuture<'static, Result<Arc<State>, AgreementError>> {
             let state = self.now();
             Box::pin(async move { Ok(state) })
+        }
+
+        fn renew_leases(
+            &self,
+            leases: Vec<LeaseId>,
+        ) -> BoxFuture<'static, Result<(), AgreementError>> {
+            self.renewed.lock().expect("not poisoned").extend(leases);
+            Box::pin(async { Ok(()) })
         }
     }
 }

@@ -14,3 +14,5 @@ pub mod agreement;
 pub mod pki;
 pub mod tls;
 pub mod peer_ca;
+pub mod identity;
+pub mod registration;

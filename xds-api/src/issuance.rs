@@ -25,7 +25,9 @@ pub enum ChainError {
         spiffe_id: String,
     },
     /// A record names another predecessor.
-    #[error("record {number} does not continue record {before}: the log was written anew from there")]
+    #[error(
+        "record {number} does not continue record {before}: the log was written anew from there"
+    )]
     Forked {
         /// Which.
         number: u64,
@@ -33,7 +35,9 @@ pub enum ChainError {
         before: u64,
     },
     /// The records end before the log does, or the log's head is another.
-    #[error("the log says that it ends with record {issued}, but the chain read so far ends with record {last} and another hash")]
+    #[error(
+        "the log says that it ends with record {issued}, but the chain read so far ends with record {last} and another hash"
+    )]
     Head {
         /// What the log says.
         issued: u64,
@@ -44,11 +48,18 @@ pub enum ChainError {
 
 /// `SHA-256(previous hash ‖ the record's encoding with `hash` unset)`.
 pub fn expected_hash(record: &IssuanceRecord) -> [u8; 32] {
-    let unhashed = IssuanceRecord { hash: Vec::new().into(), ..record.clone() };
+    let unhashed = IssuanceRecord {
+        hash: Vec::new().into(),
+        ..record.clone()
+    };
     let mut context = Context::new(&SHA256);
     context.update(&record.previous);
     context.update(&unhashed.encode_to_vec());
-    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    context
+        .finish()
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
 }
 
 /// Follows a chain record by record.
@@ -68,7 +79,10 @@ impl Chain {
     /// Takes the next record. The first may have any number: what expired before it is not kept.
     pub fn check(&mut self, record: &IssuanceRecord) -> Result<(), ChainError> {
         if self.last != 0 && record.number != self.last + 1 {
-            return Err(ChainError::Gap { before: self.last, found: record.number });
+            return Err(ChainError::Gap {
+                before: self.last,
+                found: record.number,
+            });
         }
         let continues = if self.last == 0 {
             record.number > 0 && (record.number == 1) == record.previous.is_empty()
@@ -76,11 +90,17 @@ impl Chain {
             self.hash == record.previous[..]
         };
         if !continues {
-            return Err(ChainError::Forked { number: record.number, before: record.number.saturating_sub(1) });
+            return Err(ChainError::Forked {
+                number: record.number,
+                before: record.number.saturating_sub(1),
+            });
         }
         let hash = expected_hash(record);
         if hash != record.hash[..] {
-            return Err(ChainError::Changed { number: record.number, spiffe_id: record.spiffe_id.clone() });
+            return Err(ChainError::Changed {
+                number: record.number,
+                spiffe_id: record.spiffe_id.clone(),
+            });
         }
         if self.last == 0 {
             self.first = record.number;
@@ -96,7 +116,10 @@ impl Chain {
         if self.last == 0 || (self.last == issued && self.hash == head) {
             return Ok(());
         }
-        Err(ChainError::Head { issued, last: self.last })
+        Err(ChainError::Head {
+            issued,
+            last: self.last,
+        })
     }
 
     /// The numbers of the first and the last record read; none before the first.
@@ -148,15 +171,30 @@ mod tests {
         let head = records[4].hash.clone();
         let mut changed = records.clone();
         changed[2].spiffe_id.push('x');
-        assert!(matches!(verify(&changed, 5, &head), Err(ChainError::Changed { number: 3, .. })));
+        assert!(matches!(
+            verify(&changed, 5, &head),
+            Err(ChainError::Changed { number: 3, .. })
+        ));
 
         let mut rewritten = changed.clone();
         rewritten[2].hash = expected_hash(&rewritten[2]).to_vec().into();
-        assert!(matches!(verify(&rewritten, 5, &head), Err(ChainError::Forked { number: 4, .. })));
+        assert!(matches!(
+            verify(&rewritten, 5, &head),
+            Err(ChainError::Forked { number: 4, .. })
+        ));
 
         let mut gap = records.clone();
         gap.remove(2);
-        assert_eq!(Err(ChainError::Gap { before: 2, found: 4 }), verify(&gap, 5, &head));
-        assert_eq!(Err(ChainError::Head { issued: 5, last: 4 }), verify(&records[..4], 5, &head));
+        assert_eq!(
+            Err(ChainError::Gap {
+                before: 2,
+                found: 4
+            }),
+            verify(&gap, 5, &head)
+        );
+        assert_eq!(
+            Err(ChainError::Head { issued: 5, last: 4 }),
+            verify(&records[..4], 5, &head)
+        );
     }
 }
