@@ -16,4 +16,7 @@ pub mod resource;
 
 pub mod delta;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use generated::{envoy, google, maille};

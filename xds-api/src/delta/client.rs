@@ -54,7 +54,7 @@ pub struct Rejected {
     /// What was wrong with it.
     pub reason: String,
     /// The answer.
-    pub request: DeltaDiscoveryRequest,
+    pub request: Box<DeltaDiscoveryRequest>,
 }
 
 /// One type's state.
@@ -65,6 +65,8 @@ struct Kept {
     held: BTreeMap<Arc<str>, String>,
     /// Whether this stream has seen a request of this type.
     opened: bool,
+    /// Whether the server may send what was not asked for by name.
+    unasked: bool,
 }
 
 /// A client's subscriptions and the versions that it holds. Lives longer than a stream.
@@ -85,6 +87,12 @@ impl Client {
     /// Notes a resource that is held from an earlier life, for example from disk.
     pub fn restore(&mut self, kind: TypeUrl, name: Arc<str>, version: String) {
         self.types[kind.index()].held.insert(name, version);
+    }
+
+    /// Takes resources of this type too that were not asked for by name, because something asked for implies them.
+    /// Where this is not said they are ignored.
+    pub fn take_unasked(&mut self, kind: TypeUrl) {
+        self.types[kind.index()].unasked = true;
     }
 
     /// The names subscribed to.
@@ -166,12 +174,12 @@ impl Client {
         let nonce = response.nonce.clone();
         let type_url = response.type_url.clone();
         self.read(response).map_err(|reason| Rejected {
-            request: DeltaDiscoveryRequest {
+            request: Box::new(DeltaDiscoveryRequest {
                 type_url,
                 response_nonce: nonce,
                 error_detail: Some(status(reason.clone())),
                 ..Default::default()
-            },
+            }),
             reason,
         })
     }
@@ -225,7 +233,7 @@ impl Client {
         let kind = TypeUrl::parse(&response.type_url)
             .ok_or_else(|| format!("type {:?} was not asked for", response.type_url))?;
         let kept = &self.types[kind.index()];
-        let wanted = |name: &str| kept.wildcard || kept.named.contains(name);
+        let wanted = |name: &str| kept.wildcard || kept.unasked || kept.named.contains(name);
         let mut seen = BTreeSet::new();
         let mut resources = Vec::new();
         for resource in response.resources {

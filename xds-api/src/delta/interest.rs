@@ -116,11 +116,6 @@ impl Interest {
         self.due_wildcard = self.due_wildcard.max(Some(due));
     }
 
-    /// Whether a client may care for a change of this name.
-    pub(super) fn concerns(&self, name: &str) -> bool {
-        self.opened && (self.wildcard || self.named.contains(name) || self.held.contains_key(name))
-    }
-
     /// Nothing is due and nothing unanswered.
     pub(super) fn is_idle(&self) -> bool {
         !self.opened

@@ -26,8 +26,9 @@ const MAX_NAME: usize = 1024;
 pub trait View {
     /// The resource of this name; `None`: it does not exist, or not for this client.
     fn get(&self, kind: TypeUrl, name: &str) -> Option<Arc<Resource>>;
-    /// Whether `*` stands for this name.
-    fn covers(&self, kind: TypeUrl, name: &str) -> bool;
+    /// Whether the client is to have this name though it did not ask for it: because of `*`, where `wildcard` says that
+    /// it asked for that, or because something that it did ask for implies it.
+    fn covers(&self, kind: TypeUrl, name: &str, wildcard: bool) -> bool;
     /// All names that `*` stands for.
     fn wildcard(&self, kind: TypeUrl) -> Vec<Arc<str>>;
     /// Whether this type may be answered yet.
@@ -179,10 +180,10 @@ impl Server {
         })
     }
 
-    /// Notes that a resource may have changed, appeared or gone. Cheap where the client does not care.
+    /// Notes that a resource that the client may care for has changed, appeared or gone, or may have.
     pub fn changed(&mut self, kind: TypeUrl, name: &Arc<str>) {
         let interest = &mut self.types[kind.index()];
-        if interest.concerns(name) {
+        if interest.opened {
             interest.mark(name.clone(), Due::Check);
         }
     }
@@ -312,7 +313,7 @@ fn settle(
     outcome: &mut Outcome,
 ) {
     let named = interest.named.contains(&name);
-    let wanted = named || (interest.wildcard && view.covers(kind, &name));
+    let wanted = named || view.covers(kind, &name, interest.wildcard);
     let resource = if wanted { view.get(kind, &name) } else { None };
     let held = interest.held.get(&name);
     if let Some(resource) = resource {

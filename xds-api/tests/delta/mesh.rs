@@ -36,8 +36,8 @@ impl View for Mesh {
         self.resources.get(&(kind, name.into())).cloned()
     }
 
-    fn covers(&self, _: TypeUrl, _: &str) -> bool {
-        true
+    fn covers(&self, _: TypeUrl, _: &str, wildcard: bool) -> bool {
+        wildcard
     }
 
     fn wildcard(&self, kind: TypeUrl) -> Vec<Arc<str>> {

@@ -1,0 +1,12 @@
+//! A fake ADS server and client over plain gRPC on loopback, for the tests of the other crates.
+//!
+//! They hold the real halves of the conversation; what is fake is the mesh behind the server and the use in the client.
+
+mod client;
+mod server;
+
+pub use client::FakeClient;
+pub use server::FakeServer;
+
+/// How many messages may wait on a stream: more than a test sends at once.
+const QUEUE: usize = 64;
