@@ -1,1 +1,16 @@
-//! Placeholder.
+//! `maille`: what a person types, and `maille dev`, the whole mesh on one machine.
+//!
+//! Leaves first; a module uses only modules above it. Deliberately absent: the controller's, the proxy's and the init's code. The CLI speaks
+//! the admin API and starts the other binaries, which it finds beside itself.
+
+pub mod failure;
+pub mod printer;
+
+pub mod args;
+pub mod cluster;
+pub mod http_get;
+pub mod sibling;
+
+pub mod dev;
+
+pub mod commands;

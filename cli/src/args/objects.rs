@@ -1,0 +1,104 @@
+//! Command lines about the mesh's objects: `apply`, `get`, `delete`, `routes`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use xds_api::generated::maille::v1 as api;
+
+/// Which namespace is meant.
+#[derive(Args, Clone, Debug)]
+pub struct Scope {
+    /// The namespace.
+    #[arg(
+        short,
+        long,
+        default_value = "default",
+        value_name = "NAME",
+        conflicts_with = "all_namespaces"
+    )]
+    pub namespace: String,
+    /// Every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// How fresh an answer must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Freshness {
+    /// Confirmed by the leader's lease.
+    #[default]
+    Default,
+    /// Confirmed by a round to a quorum.
+    Consistent,
+    /// Whatever the asked controller has; its age is told.
+    Stale,
+}
+
+impl Freshness {
+    /// The same on the wire.
+    pub fn to_wire(self) -> api::Consistency {
+        match self {
+            Freshness::Default => api::Consistency::Default,
+            Freshness::Consistent => api::Consistency::Consistent,
+            Freshness::Stale => api::Consistency::Stale,
+        }
+    }
+}
+
+/// `maille apply`
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// A file, a folder (its *.yaml, *.yml and *.json, sorted by name), or `-` for standard input. May be given several times.
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Checks everything and says what would be done, and writes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `maille get`
+#[derive(Args, Debug)]
+pub struct Get {
+    /// The kind in any usual form (`service`, `services`, `svc`), or `all`.
+    #[arg(value_name = "KIND")]
+    pub kind: String,
+    /// One object; without it, all.
+    #[arg(value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub name: String,
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How fresh the answer must be.
+    #[arg(long, value_enum, default_value_t)]
+    pub consistency: Freshness,
+}
+
+/// `maille delete`
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The kind.
+    #[arg(
+        value_name = "KIND",
+        required_unless_present = "files",
+        requires = "name"
+    )]
+    pub kind: Option<String>,
+    /// The object's name.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The namespace.
+    #[arg(short, long, default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+    /// Deletes the objects that a file, a folder or standard input (`-`) describes.
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "kind")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `maille routes`
+#[derive(Args, Debug)]
+pub struct Routes {
+    /// Only the routes of this service.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    #[command(flatten)]
+    pub scope: Scope,
+}

@@ -1,0 +1,54 @@
+//! One file per command, and the one place that picks among them.
+
+mod apply;
+mod ca;
+mod check;
+mod completions;
+mod delete;
+mod documents;
+mod get;
+mod members;
+mod outcome;
+mod proxies;
+mod proxy;
+mod routes;
+mod snapshot;
+mod status;
+mod token;
+mod version;
+
+use crate::args::{Arguments, Command};
+use crate::cluster::Cluster;
+use crate::dev;
+use crate::failure::Outcome;
+use crate::printer::Printer;
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever the user should know, see [`crate::failure::Failure`].
+pub async fn run(arguments: Arguments) -> Outcome {
+    let printer = Printer::new(arguments.global.output);
+    let open = || Cluster::open(&arguments.global.reach.clone().with_environment());
+    match &arguments.command {
+        Command::Dev(args) => dev::run(args, printer).await,
+        Command::DevJanitor(args) => dev::janitor::wait_and_clean(args).await,
+
+        Command::DevApp(args) => dev::app::run(&args.app).await,
+
+        Command::Check(_) => check::run(&open()?, printer).await,
+        Command::Status(_) => status::run(&open()?, printer).await,
+        Command::Members(args) => members::run(args, &open()?, printer).await,
+        Command::Apply(args) => apply::run(args, &open()?, printer).await,
+        Command::Get(args) => get::run(args, &open()?, printer).await,
+        Command::Delete(args) => delete::run(args, &open()?, printer).await,
+        Command::Token(args) => token::run(args, &open()?, printer).await,
+        Command::Ca(args) => ca::run(args, &open()?, printer).await,
+        Command::Proxies(_) => proxies::run(&open()?, printer).await,
+        Command::Proxy(args) => proxy::run(args, printer).await,
+        Command::Routes(args) => routes::run(args, &open()?, printer).await,
+        Command::Snapshot(args) => snapshot::run(args, open, printer).await,
+        Command::Completions(args) => completions::run(args),
+        Command::Version(args) => version::run(args, open, printer).await,
+    }
+}

@@ -1,0 +1,329 @@
+//! The running demo: controllers, sidecars, applications, and the trickle of traffic.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use xds_api::generated::maille::v1 as api;
+
+use crate::args::dev::{Family, Protocol};
+use crate::cluster::Cluster;
+use crate::failure::{Failure, Outcome};
+use crate::printer::say;
+
+use super::app::tally::Tally;
+use super::controllers::Controllers;
+use super::demo::{self, Target, WORKLOADS, Workload};
+use super::layout::{CONTROLLERS, Layout};
+use super::namespaces::{HUB, Namespaces};
+use super::process::{App, Launcher};
+use super::run_directory::RunDirectory;
+use super::sidecars::{Ground, Sidecar};
+
+/// From the last sidecar's readiness until all its callers know: a few exchanges with the controllers.
+const SETTLE_LIMIT: Duration = Duration::from_secs(45);
+/// The trickle that keeps the picture alive, in pages a second: each is three calls behind the front.
+const TRICKLE: u32 = 10;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) ground: Ground,
+    pub(crate) controllers: Controllers,
+    pub(crate) sidecars: BTreeMap<&'static str, Sidecar>,
+    pub(crate) apps: BTreeMap<&'static str, App>,
+    clients: u32,
+    sequence: u64,
+}
+
+/// Who makes load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller {
+    /// A workload, through its sidecar.
+    Workload(Workload),
+    /// Somebody on the same network without a sidecar.
+    Outsider,
+}
+
+/// The load that a client is to make.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) protocol: Protocol,
+    pub(crate) target: String,
+    pub(crate) family: Option<Family>,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+    pub(crate) rate: u32,
+    pub(crate) count: Option<u64>,
+    pub(crate) connections: u32,
+    pub(crate) reconnect: bool,
+}
+
+impl Load {
+    /// `count` calls as fast as answers come.
+    pub(crate) fn of(protocol: Protocol, target: impl Into<String>, count: u64) -> Load {
+        Load {
+            count: Some(count),
+            ..Load::steady(protocol, target, 0)
+        }
+    }
+
+    /// Calls at a rate until stopped.
+    pub(crate) fn steady(protocol: Protocol, target: impl Into<String>, rate: u32) -> Load {
+        Load {
+            protocol,
+            target: target.into(),
+            family: None,
+            path: "/".into(),
+            headers: Vec::new(),
+            body: "hello".into(),
+            rate,
+            count: None,
+            connections: 4,
+            reconnect: false,
+        }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        use clap::ValueEnum;
+        let word = |value: Option<clap::builder::PossibleValue>| {
+            value
+                .map(|value| value.get_name().to_string())
+                .unwrap_or_default()
+        };
+        let mut arguments = vec!["client".to_string(), "--progress".into()];
+        let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+        flag("protocol", word(self.protocol.to_possible_value()));
+        flag("target", self.target.clone());
+        flag("path", self.path.clone());
+        flag("body", self.body.clone());
+        flag("rate", self.rate.to_string());
+        flag("connections", self.connections.to_string());
+        if let Some(family) = self.family {
+            flag("family", word(family.to_possible_value()));
+        }
+        if let Some(count) = self.count {
+            flag("count", count.to_string());
+        }
+        self.headers
+            .iter()
+            .for_each(|header| flag("header", header.clone()));
+        if self.reconnect {
+            arguments.push("--reconnect".into());
+        }
+        arguments
+    }
+}
+
+impl Mesh {
+    /// Builds everything. `spares`: also what only the checks need.
+    pub(crate) async fn start(run: &RunDirectory, layout: &Layout, spares: bool) -> Outcome<Mesh> {
+        let begun = Instant::now();
+        let namespaces = layout.namespaces().then(|| Namespaces::of(run.id()));
+        let launcher = Launcher::new(run, namespaces.clone())?;
+        let ground = Ground::new(run, layout, &launcher)?;
+        let workloads = WORKLOADS
+            .into_iter()
+            .filter(|workload| spares || !workload.spare)
+            .collect::<Vec<_>>();
+        if let Some(namespaces) = &namespaces {
+            say(&format!(
+                "making {} network namespaces",
+                workloads.len() + 1
+            ));
+            namespaces
+                .make_hub(&CONTROLLERS.map(|(_, host)| host))
+                .await?;
+            for workload in &workloads {
+                namespaces.make_host(workload.name, workload.host).await?;
+            }
+        }
+        say("founding a cluster of three controllers");
+        let controllers = Controllers::found(run, layout, &launcher).await?;
+        let mut mesh = Mesh {
+            ground,
+            controllers,
+            sidecars: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            clients: 0,
+            sequence: 0,
+        };
+        let mut objects = demo::objects();
+        objects.push(demo::settings(false));
+        objects.extend(
+            workloads
+                .iter()
+                .map(|workload| (workload, layout.listeners(workload)))
+                .filter(|(_, listeners)| !listeners.is_empty())
+                .map(|(workload, listeners)| demo::upstreams(workload, &listeners)),
+        );
+        mesh.apply(&objects).await?;
+        say(&format!(
+            "starting {} workloads, each with its sidecar",
+            workloads.len()
+        ));
+        for workload in &workloads {
+            mesh.open(workload).await?;
+        }
+        for workload in workloads
+            .iter()
+            .filter(|workload| workload.name != demo::API_V1_SPARE.name)
+        {
+            mesh.run_workload(workload).await?;
+        }
+        for workload in workloads
+            .iter()
+            .filter(|workload| workload.name != demo::API_V1_SPARE.name)
+        {
+            mesh.await_ready(workload).await?;
+        }
+        mesh.settle().await?;
+        say(&format!(
+            "the mesh is up after {:.1} s",
+            begun.elapsed().as_secs_f64()
+        ));
+        Ok(mesh)
+    }
+
+    async fn open(&mut self, workload: &Workload) -> Outcome {
+        self.ground.redirect(workload).await
+    }
+
+    /// Starts a workload's application and sidecar.
+    pub(crate) async fn run_workload(&mut self, workload: &Workload) -> Outcome {
+        if let Some(app) = self.ground.application(workload).await? {
+            self.apps.insert(workload.name, app);
+        }
+        if let Some(known) = self.sidecars.get_mut(workload.name) {
+            return known.start(&self.ground.launcher);
+        }
+        let cluster = self.controllers.cluster();
+        let sidecar = self.ground.sidecar(workload, &cluster).await?;
+        self.sidecars.insert(workload.name, sidecar);
+        Ok(())
+    }
+
+    /// Waits until a workload's sidecar is ready.
+    pub(crate) async fn await_ready(&mut self, workload: &Workload) -> Outcome {
+        match self.sidecars.get_mut(workload.name) {
+            Some(sidecar) => self.ground.ready(sidecar).await,
+            None => Err(Failure::failed(format!("{} has no sidecar", workload.name))),
+        }
+    }
+
+    /// Has a workload drain and end: first the sidecar, which says so to all callers, then the application.
+    pub(crate) async fn end_workload(&mut self, workload: &Workload) -> Outcome {
+        if let Some(sidecar) = self.sidecars.get_mut(workload.name) {
+            sidecar.drain().await?;
+        }
+        match self.apps.remove(workload.name) {
+            Some(app) => app.stop().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the front's pages are whole: every part of the mesh has done its work then.
+    async fn settle(&mut self) -> Outcome {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        loop {
+            let load = Load {
+                connections: 1,
+                ..Load::of(
+                    Protocol::Http1,
+                    self.ground.layout.outside(&demo::WEB, 8080),
+                    3,
+                )
+            };
+            let front = if self.ground.layout.namespaces() {
+                load
+            } else {
+                Load {
+                    target: self.front(),
+                    ..load
+                }
+            };
+            let tally = self.count(Caller::Outsider, front).await?;
+            if tally.failed == 0 && tally.refused == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(
+                    Failure::failed(format!("the demo's pages fail: {:?}", tally.errors))
+                        .next("`--keep` keeps the logs"),
+                );
+            }
+        }
+    }
+
+    /// Where the front is visited: in namespaces through its sidecar's redirection, on loopback at the application itself.
+    fn front(&self) -> String {
+        match self.ground.layout {
+            Layout::Namespaces => self.ground.layout.outside(&demo::WEB, 8080),
+            Layout::Loopback(_) => self.ground.layout.application(&demo::WEB, 8080).to_string(),
+        }
+    }
+
+    /// Starts the trickle of visits to the front.
+    pub(crate) fn trickle(&mut self) -> Outcome<App> {
+        let load = Load {
+            connections: 2,
+            ..Load::steady(Protocol::Http1, self.front(), TRICKLE)
+        };
+        self.client(Caller::Outsider, &load)
+    }
+
+    /// What a workload's application calls to reach a destination.
+    pub(crate) fn target(&self, client: &Workload, target: Target, family: Family) -> String {
+        self.ground.layout.target(client, target, family)
+    }
+
+    /// Starts a client.
+    pub(crate) fn client(&mut self, caller: Caller, load: &Load) -> Outcome<App> {
+        self.clients += 1;
+        let host = match caller {
+            Caller::Workload(workload) => workload.name,
+            Caller::Outsider => HUB,
+        };
+        self.ground
+            .launcher
+            .app(host, &format!("client-{}", self.clients), &load.arguments())
+    }
+
+    /// Makes a limited number of calls and gives their count.
+    pub(crate) async fn count(&mut self, caller: Caller, load: Load) -> Outcome<Tally> {
+        /// Ten seconds for each call that hangs, and a machine that is busy.
+        const LIMIT: Duration = Duration::from_secs(180);
+        self.client(caller, &load)?.done(LIMIT).await
+    }
+
+    /// Applies objects through any controller.
+    pub(crate) async fn apply(&mut self, objects: &[Value]) -> Outcome {
+        self.sequence += 1;
+        let cluster = self.controllers.cluster();
+        apply(&cluster, self.sequence, objects).await.map(drop)
+    }
+}
+
+/// Applies objects and gives the mesh index.
+pub(crate) async fn apply(cluster: &Cluster, sequence: u64, objects: &[Value]) -> Outcome<u64> {
+    let documents = vec![api::Document {
+        file: "demo".into(),
+        text: demo::document(objects),
+    }];
+    let request = api::ApplyRequest {
+        documents,
+        dry_run: false,
+        client: cluster.writer().to_string(),
+        sequence,
+    };
+    let answer = cluster
+        .call(async |mut client| Ok(client.apply(request.clone()).await?.into_inner()))
+        .await;
+    Ok(answer
+        .map_err(|status| {
+            Failure::from_status("apply the demo's objects", &status, &request.documents)
+        })?
+        .index)
+}
