@@ -16,3 +16,4 @@ pub mod tls;
 pub mod peer_ca;
 pub mod identity;
 pub mod registration;
+pub mod admin;

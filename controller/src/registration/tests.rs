@@ -19,7 +19,7 @@ use crate::tls::Caller;
 
 fn request<T>(message: T, spiffe_id: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
-    let mut caller = Caller::local();
+    let mut caller = Caller::local(0);
     caller.leaf = spiffe_id.map(|id| {
         Arc::new(Facts {
             subject: String::new(),

@@ -49,15 +49,18 @@ pub struct Caller {
     pub chain: Arc<[CertificateDer<'static>]>,
     /// What the leaf says.
     pub leaf: Option<Arc<Facts>>,
+    /// The user at the other end of a local socket.
+    pub local_user: Option<u32>,
 }
 
 impl Caller {
-    /// Somebody at a local socket that only root can open.
-    pub fn local() -> Self {
+    /// Somebody at a local socket, by the kernel's word.
+    pub fn local(user: u32) -> Self {
         Self {
             remote: None,
             chain: Arc::from([]),
             leaf: None,
+            local_user: Some(user),
         }
     }
 
@@ -174,6 +177,7 @@ async fn handshake(
             remote: Some(remote),
             chain,
             leaf,
+            local_user: None,
         },
     })
 }

@@ -717,7 +717,7 @@ pub struct AuthorityResponse {
     /// One per controller that issues.
     #[prost(message, repeated, tag = "3")]
     pub issuers: ::prost::alloc::vec::Vec<Certificate>,
-    /// Whether this controller has unwrapped the root key.
+    /// True where this controller cannot open the root key, and so cannot issue.
     #[prost(bool, tag = "4")]
     pub sealed: bool,
     #[prost(uint64, tag = "5")]

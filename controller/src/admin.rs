@@ -1,0 +1,19 @@
+//! The admin API: over mutual TLS of the peers' CA, so that it answers without a quorum, and on a root-only local socket.
+//!
+//! One file per family of calls. What they need of the parts below stands in small traits, so that this module names none of them.
+
+mod author;
+mod authority;
+mod families;
+mod listen;
+mod local;
+mod server;
+mod tokens;
+
+pub use author::Author;
+pub use families::{ChunkStream, Clients, ClusterCalls, Objects};
+pub use listen::{Listening, serve};
+pub use server::{AdminService, Families};
+
+#[cfg(test)]
+mod tests;

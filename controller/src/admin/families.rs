@@ -1,0 +1,70 @@
+//! What the admin API passes on to the parts that know: objects, the cluster, xDS clients.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use tonic::{Status, async_trait};
+use xds_api::maille::v1::{
+    ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
+    MembersResponse, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse, SnapshotChunk,
+    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+};
+
+use super::Author;
+use crate::model::State;
+
+/// A snapshot file, piece by piece.
+pub type ChunkStream = Pin<Box<dyn Stream<Item = Result<SnapshotChunk, Status>> + Send>>;
+
+/// The mesh's objects.
+#[async_trait]
+pub trait Objects: Debug + Send + Sync + 'static {
+    /// Writes objects, all or none.
+    async fn apply(&self, author: &Author, request: ApplyRequest) -> Result<ApplyResponse, Status>;
+    /// Reads objects.
+    async fn get(&self, request: GetRequest) -> Result<GetResponse, Status>;
+    /// Deletes objects, all or none.
+    async fn delete(
+        &self,
+        author: &Author,
+        request: DeleteRequest,
+    ) -> Result<DeleteResponse, Status>;
+}
+
+/// The Raft cluster.
+#[async_trait]
+pub trait ClusterCalls: Debug + Send + Sync + 'static {
+    /// This controller's view, and the state that it was made from. `sealed`, `streams`, `objects` and `resource_hashes` are
+    /// filled in by others.
+    async fn status(&self) -> Result<(StatusResponse, Arc<State>), Status>;
+    /// Who belongs to it.
+    async fn members(&self) -> Result<MembersResponse, Status>;
+    /// Takes a member out.
+    async fn remove_member(
+        &self,
+        author: &Author,
+        request: RemoveMemberRequest,
+    ) -> Result<RemoveMemberResponse, Status>;
+    /// Hands leadership over.
+    async fn transfer_leadership(
+        &self,
+        author: &Author,
+        request: TransferLeadershipRequest,
+    ) -> Result<TransferLeadershipResponse, Status>;
+    /// A consistent snapshot.
+    async fn save_snapshot(&self) -> Result<ChunkStream, Status>;
+}
+
+/// xDS clients of all controllers.
+#[async_trait]
+pub trait Clients: Debug + Send + Sync + 'static {
+    /// All that are known.
+    async fn proxies(&self) -> Result<ProxiesResponse, Status>;
+    /// Open streams at this controller.
+    fn streams(&self) -> u32;
+    /// SHA-256 over name and version of each native resource of this state, by type, hex.
+    async fn resource_hashes(&self, state: &Arc<State>) -> BTreeMap<String, String>;
+}

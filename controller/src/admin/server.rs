@@ -1,0 +1,231 @@
+//! The service: every call is an administrator's, and goes to its family.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+use xds_api::maille::v1::admin_server::{Admin, AdminServer};
+use xds_api::maille::v1::{
+    ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, CreateTokenRequest,
+    CreateTokenResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
+    IssuanceLogRequest, ListTokensRequest, ListTokensResponse, MembersRequest, MembersResponse,
+    ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse, RevokeTokenRequest,
+    RevokeTokenResponse, SaveSnapshotRequest, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
+};
+
+use super::Author;
+use super::authority::{AuthorityCalls, RecordStream};
+use super::families::{ChunkStream, Clients, ClusterCalls, Objects};
+use super::tokens::Tokens;
+use crate::identity::Authority;
+use crate::model::{Kind, State};
+use crate::supervise::Stage;
+
+/// The largest apply: a whole mesh in one file. Far above what a person writes, far below what would hurt.
+const MAX_REQUEST: usize = 32 << 20;
+
+/// The parts that answer.
+#[derive(Debug, Clone)]
+pub struct Families {
+    /// The mesh's objects.
+    pub objects: Arc<dyn Objects>,
+    /// The Raft cluster.
+    pub cluster: Arc<dyn ClusterCalls>,
+    /// xDS clients.
+    pub clients: Arc<dyn Clients>,
+    /// The certificate authority, and through it the agreed state.
+    pub authority: Authority,
+}
+
+/// Answers `maille.v1.Admin`.
+#[derive(Debug, Clone)]
+pub struct AdminService {
+    objects: Arc<dyn Objects>,
+    cluster: Arc<dyn ClusterCalls>,
+    clients: Arc<dyn Clients>,
+    tokens: Tokens,
+    authority: AuthorityCalls,
+    trust_domain: Arc<str>,
+}
+
+impl AdminService {
+    /// The tonic service for administrators of `trust_domain`. `tls::Caller` must stand in each request's extensions.
+    pub fn server(stage: &Stage, trust_domain: &str, families: Families) -> AdminServer<Self> {
+        AdminServer::new(Self::new(stage, trust_domain, families))
+            .max_decoding_message_size(MAX_REQUEST)
+    }
+
+    pub(super) fn new(stage: &Stage, trust_domain: &str, families: Families) -> Self {
+        Self {
+            objects: families.objects,
+            cluster: families.cluster,
+            clients: families.clients,
+            tokens: Tokens::new(Arc::clone(families.authority.agreement())),
+            authority: AuthorityCalls::new(families.authority, stage.clone()),
+            trust_domain: Arc::from(trust_domain),
+        }
+    }
+
+    fn author<T>(&self, request: &Request<T>) -> Result<Author, Status> {
+        Author::of(request, &self.trust_domain)
+    }
+}
+
+/// How many there are of each kind, and of registered instances.
+fn objects<M: FromIterator<(String, u64)>>(state: &State) -> M {
+    let kinds = Kind::ALL
+        .iter()
+        .map(|kind| (kind.name().to_owned(), state.mesh().count(*kind) as u64));
+    let instances = ("Instance".to_owned(), state.mesh().instances().len() as u64);
+    kinds.chain([instances]).collect()
+}
+
+#[async_trait]
+impl Admin for AdminService {
+    async fn apply(
+        &self,
+        request: Request<ApplyRequest>,
+    ) -> Result<Response<ApplyResponse>, Status> {
+        let author = self.author(&request)?;
+        self.objects
+            .apply(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        self.author(&request)?;
+        self.objects
+            .get(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let author = self.author(&request)?;
+        self.objects
+            .delete(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        self.author(&request)?;
+        let (mut status, state) = self.cluster.status().await?;
+        status.sealed = self.authority.is_sealed();
+        status.streams = self.clients.streams();
+        status.objects = objects(&state);
+        status.resource_hashes = self
+            .clients
+            .resource_hashes(&state)
+            .await
+            .into_iter()
+            .collect();
+        Ok(Response::new(status))
+    }
+
+    async fn members(
+        &self,
+        request: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        self.author(&request)?;
+        self.cluster.members().await.map(Response::new)
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberResponse>, Status> {
+        let author = self.author(&request)?;
+        self.cluster
+            .remove_member(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<TransferLeadershipRequest>,
+    ) -> Result<Response<TransferLeadershipResponse>, Status> {
+        let author = self.author(&request)?;
+        self.cluster
+            .transfer_leadership(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let author = self.author(&request)?;
+        self.tokens
+            .create(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        self.author(&request)?;
+        self.tokens.list().await.map(Response::new)
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let author = self.author(&request)?;
+        self.tokens
+            .revoke(&author, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn authority(
+        &self,
+        request: Request<AuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
+        self.author(&request)?;
+        self.authority.describe().map(Response::new)
+    }
+
+    type IssuanceLogStream = RecordStream;
+
+    async fn issuance_log(
+        &self,
+        request: Request<IssuanceLogRequest>,
+    ) -> Result<Response<RecordStream>, Status> {
+        self.author(&request)?;
+        self.authority
+            .log(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn proxies(
+        &self,
+        request: Request<ProxiesRequest>,
+    ) -> Result<Response<ProxiesResponse>, Status> {
+        self.author(&request)?;
+        self.clients.proxies().await.map(Response::new)
+    }
+
+    type SaveSnapshotStream = ChunkStream;
+
+    async fn save_snapshot(
+        &self,
+        request: Request<SaveSnapshotRequest>,
+    ) -> Result<Response<ChunkStream>, Status> {
+        self.author(&request)?;
+        self.cluster.save_snapshot().await.map(Response::new)
+    }
+}
