@@ -16,4 +16,5 @@ pub mod tls;
 pub mod peer_ca;
 pub mod identity;
 pub mod registration;
+pub mod xds;
 pub mod admin;

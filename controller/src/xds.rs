@@ -1,0 +1,17 @@
+//! The mesh over xDS: delta ADS to native proxies.
+//!
+//! `translate` makes resources of the mesh, `cache` keeps and shares them, `session` is one stream's state, `server` its
+//! IO, `roster` what is known of all streams. Absent: who may be whom (`identity`), and how the mesh came to be (`model`).
+
+mod cache;
+mod changes;
+mod hashes;
+mod names;
+mod reach;
+mod roster;
+mod scope;
+mod server;
+mod session;
+mod translate;
+
+pub use server::{AdsService, Xds};

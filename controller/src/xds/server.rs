@@ -1,0 +1,123 @@
+//! Delta ADS over gRPC: `open` admits a stream, `stream` serves it.
+//!
+//! The response side is written by hand, as an HTTP body of shared bytes: a resource that goes to a thousand streams is
+//! encoded once, and a large one is not even copied.
+
+mod admission;
+mod frames;
+mod gate;
+mod metrics;
+mod open;
+mod service;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use xds_api::maille::v1::Proxy;
+
+use self::gate::Gate;
+use self::metrics::XdsMetrics;
+pub use self::service::AdsService;
+use super::cache::{Cache, Published};
+use super::hashes;
+use super::roster::Roster;
+use crate::agreement::Agreement;
+use crate::model::State;
+use crate::supervise::Stage;
+use crate::telemetry::Metrics;
+
+/// The pause between two published states: a first change goes out at once, a storm of them is taken together.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(10);
+
+/// The xDS side of a controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Xds {
+    shared: Arc<Shared>,
+}
+
+/// What every stream shares.
+#[derive(Debug)]
+struct Shared {
+    stage: Stage,
+    cache: Arc<Cache>,
+    published: watch::Sender<Arc<Published>>,
+    roster: Arc<Roster>,
+    gate: Gate,
+    metrics: Arc<XdsMetrics>,
+}
+
+impl Xds {
+    /// Begins to follow the agreed state. `controller` is this controller's name.
+    pub fn start(
+        stage: &Stage,
+        agreement: Arc<dyn Agreement>,
+        controller: &str,
+        metrics: &Metrics,
+    ) -> Self {
+        let mut states = agreement.state();
+        let cache = Arc::new(Cache::new(&states.borrow_and_update()));
+        let (gate, gate_task) = Gate::new(agreement, stage.stopping());
+        let shared = Arc::new(Shared {
+            stage: stage.clone(),
+            published: watch::Sender::new(cache.published()),
+            cache,
+            roster: Arc::new(Roster::new(controller)),
+            gate,
+            metrics: Arc::new(XdsMetrics::new(metrics)),
+        });
+        stage.vital("xds read index", gate_task);
+        stage.vital(
+            "xds publish",
+            publish(shared.clone(), states, stage.stopping()),
+        );
+        Self { shared }
+    }
+
+    /// The gRPC service. Its requests must carry a [`crate::tls::Caller`] in their extensions.
+    pub fn service(&self) -> AdsService {
+        AdsService::new(self.shared.clone())
+    }
+
+    /// Every client that has a stream at this controller.
+    pub fn proxies(&self) -> Vec<Proxy> {
+        self.shared.roster.proxies()
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.shared.roster.len()
+    }
+
+    /// SHA-256 over name and version of every native resource, by type (`CDS`, …), hexadecimal; and the mesh index that
+    /// they were made at. Translates the whole mesh where nobody has asked for it yet: call it off the async threads.
+    pub fn resource_hashes(&self) -> (u64, BTreeMap<String, String>) {
+        let published = self.shared.cache.published();
+        (
+            published.version.index,
+            hashes::resource_hashes(&self.shared.cache, &published),
+        )
+    }
+}
+
+/// Passes new states on to the streams.
+async fn publish(
+    shared: Arc<Shared>,
+    mut states: watch::Receiver<Arc<State>>,
+    stopping: CancellationToken,
+) {
+    loop {
+        let state = states.borrow_and_update().clone();
+        if let Some(published) = shared.cache.publish(&state) {
+            shared.published.send_replace(published);
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = states.changed() => if changed.is_err() { return },
+        }
+    }
+}

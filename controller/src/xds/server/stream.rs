@@ -1,0 +1,215 @@
+//! One stream at work: requests in, the session's responses out, a sign of life while nothing changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::HeaderMap;
+use http_body::Frame;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+use xds_api::delta::{Response, Verdict};
+use xds_api::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use xds_api::type_url::TypeUrl;
+
+use super::frames::frames;
+use super::metrics::{Labels, XdsMetrics};
+use crate::xds::cache::{Cache, Published};
+use crate::xds::roster::Entry;
+use crate::xds::session::Session;
+
+/// An idle client hears this often that its view is still the newest.
+pub(super) const BEAT: Duration = Duration::from_secs(10);
+/// A client that takes or answers nothing for this long is gone or stuck; it comes back with what it has.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pieces of responses on their way to the connection. With one response in flight per type this is only a small
+/// pipeline; what does not fit waits in the session, where changes coalesce.
+pub(super) const QUEUE: usize = 4;
+
+/// What a stream needs to run.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) session: Session,
+    pub(super) cache: Arc<Cache>,
+    pub(super) published: watch::Receiver<Arc<Published>>,
+    pub(super) requests: Streaming<DeltaDiscoveryRequest>,
+    pub(super) out: mpsc::Sender<Frame<Bytes>>,
+    pub(super) entry: Entry,
+    pub(super) metrics: Arc<XdsMetrics>,
+    pub(super) stopping: CancellationToken,
+    /// The end of the client's certificate.
+    pub(super) expires: Instant,
+    /// When the client last said something.
+    pub(super) heard: Instant,
+    /// When it is time for a sign of life.
+    pub(super) beat_at: Instant,
+}
+
+/// Why a stream is over.
+enum Ended {
+    /// The client has gone; there is nobody to tell.
+    ByClient,
+    /// With a status that the client is told.
+    With(Status),
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::With(status)
+    }
+}
+
+impl Stream {
+    /// Serves until either side ends it.
+    pub(super) async fn run(mut self, first: DeltaDiscoveryRequest) {
+        let ended = match self.request(first) {
+            Ok(()) => self.serve().await,
+            Err(ended) => ended,
+        };
+        let node = self.entry.node();
+        match ended {
+            Ended::ByClient => debug!(node, "an xDS stream was ended by its client"),
+            Ended::With(status) => {
+                info!(node, code = ?status.code(), reason = status.message(), "ends an xDS stream");
+                self.finish(&status);
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.step().await {
+                return ended;
+            }
+        }
+    }
+
+    /// Says what there is to say, then waits for something to happen.
+    async fn step(&mut self) -> Result<(), Ended> {
+        // A client's requests come in bursts: all that are there are taken before anything is answered.
+        while let Some(request) = self.requests.message().now_or_never() {
+            self.take(request)?;
+        }
+        while let Some(response) = self.session.next(&self.cache) {
+            self.send(response).await?;
+        }
+        self.entry.update(&self.session);
+        tokio::select! {
+            request = self.requests.message() => self.take(request),
+            changed = self.published.changed() => {
+                changed.map_err(|_| stopping())?;
+                let published = self.published.borrow_and_update().clone();
+                self.session.advance(&self.cache, published);
+                Ok(())
+            }
+            () = tokio::time::sleep_until(self.beat_at) => self.beat().await,
+            () = self.stopping.cancelled() => Err(stopping().into()),
+        }
+    }
+
+    fn take(
+        &mut self,
+        request: Result<Option<DeltaDiscoveryRequest>, Status>,
+    ) -> Result<(), Ended> {
+        match request {
+            Ok(Some(request)) => self.request(request),
+            // The client has closed its half, or the connection is gone: either way it wants no more.
+            Ok(None) | Err(_) => Err(Ended::ByClient),
+        }
+    }
+
+    fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Ended> {
+        self.heard = Instant::now();
+        let kind = TypeUrl::parse(&request.type_url);
+        if kind.is_none() {
+            debug!(
+                node = self.entry.node(),
+                url = request.type_url,
+                "asks for a type that is not served"
+            );
+        }
+        let refused =
+            |refusal: xds_api::delta::Refusal| Status::invalid_argument(refusal.to_string());
+        let verdict = self
+            .session
+            .request(&self.cache, request)
+            .map_err(refused)?;
+        if let (Some(kind), Some(Verdict::Rejected(reason))) = (kind, verdict) {
+            warn!(
+                node = self.entry.node(),
+                kind = kind.short(),
+                reason,
+                "rejects what it was sent"
+            );
+            self.metrics.nacks.get_or_create(&Labels::of(kind)).inc();
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, response: Response) -> Result<(), Ended> {
+        let bytes = response
+            .resources
+            .iter()
+            .map(|one| one.body().len() as u64)
+            .sum();
+        for frame in frames(&response, self.session.version()) {
+            match self.out.send_timeout(Frame::data(frame), PATIENCE).await {
+                Ok(()) => {}
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(Ended::ByClient),
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(self.stuck("read")),
+            }
+        }
+        self.metrics
+            .responses
+            .get_or_create(&Labels::of(response.kind))
+            .inc();
+        self.metrics.resource_bytes.inc_by(bytes);
+        self.entry.sent(bytes);
+        self.beat_at = Instant::now() + BEAT;
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        if now >= self.expires {
+            let text = "the certificate of this stream has expired: renew it and connect again";
+            return Err(Status::unauthenticated(text).into());
+        }
+        if !self.session.is_idle() && now > self.heard + PATIENCE {
+            return Err(self.stuck("answered"));
+        }
+        self.beat_at = now + BEAT;
+        match self.session.beat() {
+            Some(response) => self.send(response).await,
+            None => Ok(()),
+        }
+    }
+
+    fn stuck(&self, what: &str) -> Ended {
+        self.metrics.stuck.inc();
+        Status::unavailable(format!(
+            "nothing was {what} for {PATIENCE:?}: connect again"
+        ))
+        .into()
+    }
+
+    /// Ends the response with its status. A client that reads nothing learns it from the connection alone.
+    fn finish(self, status: &Status) {
+        let mut trailers = HeaderMap::new();
+        let written = status.add_header(&mut trailers);
+        if written.is_ok() && self.out.try_send(Frame::trailers(trailers)).is_err() {
+            debug!(
+                node = self.entry.node(),
+                "the stream's client cannot be told why it ends"
+            );
+        }
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("this controller is stopping: connect to another")
+}

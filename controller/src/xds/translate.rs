@@ -1,0 +1,27 @@
+//! From the mesh to resources, one folder a dialect.
+
+pub(crate) mod native;
+
+use std::sync::Arc;
+
+use xds_api::resource::Resource;
+use xds_api::type_url::TypeUrl;
+
+/// A resource that another one makes the client need.
+pub(crate) type Link = (TypeUrl, Arc<str>);
+
+/// A resource and what it refers to.
+#[derive(Debug, Clone)]
+pub(crate) struct Translated {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) links: Arc<[Link]>,
+}
+
+impl Translated {
+    pub(crate) fn new(resource: Resource, links: Vec<Link>) -> Self {
+        Self {
+            resource: Arc::new(resource),
+            links: links.into(),
+        }
+    }
+}
