@@ -17,8 +17,17 @@ pub mod policy;
 pub mod tls;
 pub mod wire;
 pub mod balance;
+pub mod tcp;
+pub mod opening;
+pub mod http;
+pub mod shared;
+pub mod inbound;
+pub mod outbound;
 
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod pair_tests;

@@ -32,6 +32,12 @@ pub enum ConnectError {
         /// What the kernel said.
         kind: io::ErrorKind,
     },
+    /// It was there for a moment.
+    #[error("the connection was gone at once: {0}")]
+    Gone(io::ErrorKind),
+    /// There was no address to try.
+    #[error("there is no address to connect to")]
+    Nowhere,
     /// Nobody answered in time.
     #[error("no answer from {address} within {limit:?}")]
     TimedOut {
@@ -126,6 +132,21 @@ pub async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, 
         .map_err(refused)?;
     tune(&stream).map_err(refused)?;
     Ok(stream)
+}
+
+/// Connects to the first of `addresses` that does not refuse, each within `limit`.
+pub async fn connect_any(
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError::Nowhere;
+    for address in addresses {
+        match connect(*address, limit).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Small messages leave at once, and a dead peer is found.

@@ -1,5 +1,9 @@
 //! Who may do what: denials first, then, where anything is allowed by rule, one allowance must match. Pure.
 
+mod path;
+
+pub use path::normal;
+
 use crate::snapshot::{Action, InboundPort, Mtls, Rule};
 use std::sync::Arc;
 

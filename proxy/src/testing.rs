@@ -1,5 +1,8 @@
-//! What the data path's tests share: an authority that makes certificates.
+//! What the data path's tests share: an authority that makes certificates, a pair of proxies, applications to call.
 #![allow(clippy::unwrap_used)]
+
+pub(crate) mod apps;
+pub(crate) mod pair;
 
 use crate::tls::Mesh;
 use rcgen::{

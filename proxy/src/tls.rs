@@ -152,6 +152,14 @@ pub fn resumed(state: &CommonState) -> bool {
     state.handshake_kind() == Some(HandshakeKind::Resumed)
 }
 
+/// How long the peer's certificate is still good for: no connection should outlive it.
+pub fn valid_for(state: &CommonState) -> Duration {
+    let leaf = state.peer_certificates().and_then(<[_]>::first);
+    leaf.map_or(Duration::ZERO, |leaf| {
+        verify::rest_of_life(leaf, UnixTime::now())
+    })
+}
+
 async fn within<T>(
     limit: Duration,
     handshake: impl Future<Output = std::io::Result<T>>,

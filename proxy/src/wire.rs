@@ -17,7 +17,7 @@ pub use peer::{DialError, Peer};
 pub use receive::Receive;
 pub use send::{Send, SendError};
 pub use server::{Stream, serve};
-pub use tunnel::Tunnel;
+pub use tunnel::{Tunnel, TunnelReceive, TunnelSend};
 
 use http::{HeaderName, HeaderValue};
 use std::time::Duration;

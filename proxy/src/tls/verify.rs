@@ -10,6 +10,7 @@ use rustls::{
     SignatureScheme,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage};
 
 /// What a certificate can be refused for beyond its chain.
@@ -63,14 +64,20 @@ fn trust_domain(id: &str) -> &str {
 
 /// Whether the certificate has not ended. Only for sessions whose chain was verified when they began.
 pub(super) fn not_ended(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), String> {
-    use x509_parser::prelude::{FromDer, X509Certificate};
-    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
-    let end = certificate.validity().not_after.timestamp();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if end < now {
-        return Err(format!("it ended {} s ago", now - end));
+    match rest_of_life(leaf, now) {
+        Duration::ZERO => Err("it has ended".to_owned()),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The time until the certificate ends; zero where it has, or cannot be read.
+pub(super) fn rest_of_life(leaf: &CertificateDer<'_>, now: UnixTime) -> Duration {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return Duration::ZERO;
+    };
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    Duration::from_secs(end.saturating_sub(now.as_secs()))
 }
 
 fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Error> {

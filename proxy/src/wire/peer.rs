@@ -46,8 +46,8 @@ pub enum DialError {
         reason: String,
     },
     /// All connections are full.
-    #[error("{CONNECTIONS} connections to {0} are full")]
-    Full(SocketAddr),
+    #[error("all {CONNECTIONS} connections to this endpoint are full")]
+    Full,
 }
 
 /// One address.
@@ -70,7 +70,7 @@ struct Open {
 
 #[derive(Debug)]
 enum Dial {
-    Plain(SocketAddr),
+    Plain(Vec<SocketAddr>),
     Mesh(MeshDial),
 }
 
@@ -103,9 +103,9 @@ impl Peer {
         Self::new(Dial::Mesh(dial), tasks, metrics)
     }
 
-    /// An application, or an endpoint outside the mesh.
-    pub fn plain(address: SocketAddr, tasks: Tasks, metrics: Metrics) -> Self {
-        Self::new(Dial::Plain(address), tasks, metrics)
+    /// An application, or an endpoint outside the mesh. The next address is tried where one refuses.
+    pub fn plain(addresses: Vec<SocketAddr>, tasks: Tasks, metrics: Metrics) -> Self {
+        Self::new(Dial::Plain(addresses), tasks, metrics)
     }
 
     fn new(dial: Dial, tasks: Tasks, metrics: Metrics) -> Self {
@@ -168,11 +168,13 @@ impl Peer {
     }
 
     async fn open(&self, limit: Duration) -> Result<StreamLease, DialError> {
-        let address = self.dial.address();
         if self.connections().len() >= CONNECTIONS {
-            return Err(DialError::Full(address));
+            return Err(DialError::Full);
         }
-        let stream = net::connect(address, limit).await?;
+        let stream = net::connect_any(self.dial.addresses(), limit).await?;
+        let address = stream
+            .peer_addr()
+            .map_err(|error| ConnectError::Gone(error.kind()))?;
         let broken = |error: h2::Error| DialError::Http2 {
             address,
             reason: error.to_string(),
@@ -194,7 +196,7 @@ impl Peer {
                 )
             }
         };
-        let lease = connection.lease().ok_or(DialError::Full(address))?;
+        let lease = connection.lease().ok_or(DialError::Full)?;
         self.connections().push(Open { connection, mesh });
         Ok(lease)
     }
@@ -221,10 +223,10 @@ impl Peer {
 }
 
 impl Dial {
-    fn address(&self) -> SocketAddr {
+    fn addresses(&self) -> &[SocketAddr] {
         match self {
-            Self::Plain(address) => *address,
-            Self::Mesh(dial) => dial.address,
+            Self::Plain(addresses) => addresses,
+            Self::Mesh(dial) => std::slice::from_ref(&dial.address),
         }
     }
 

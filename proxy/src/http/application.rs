@@ -1,0 +1,264 @@
+//! Plain HTTP towards an application, or an endpoint outside the mesh: its HTTP/1 connections, kept and used again, and HTTP/2.
+
+use super::body::Body;
+use super::failure::Failure;
+use super::mesh;
+use super::upgrade::{self, Upgrade};
+use crate::metrics::Metrics;
+use crate::net;
+use crate::supervise::Tasks;
+use crate::wire::Peer;
+use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Connections kept without a request: more than a busy sidecar has under way, less than an application minds.
+const IDLE_CONNECTIONS: usize = 256;
+/// Servers close idle connections themselves, often after 60 s or 5 s; longer than this none is worth trying.
+const IDLE: Duration = Duration::from_secs(50);
+/// A connection that rested so long may be being closed just now, so what can be repeated is kept to be repeated.
+const DOUBTFUL: Duration = Duration::from_millis(500);
+
+/// One server that is spoken to in the clear.
+#[derive(Debug)]
+pub struct Application {
+    addresses: Vec<SocketAddr>,
+    connect_limit: Duration,
+    idle: Mutex<Vec<Idle>>,
+    http2: Peer,
+    tasks: Tasks,
+}
+
+#[derive(Debug)]
+struct Idle {
+    send: SendRequest<Body>,
+    since: Instant,
+}
+
+/// Puts a connection back once its response is read.
+#[derive(Debug)]
+pub(super) struct CheckIn {
+    application: Arc<Application>,
+    send: SendRequest<Body>,
+}
+
+impl CheckIn {
+    pub(super) fn done(self) {
+        self.application.put(self.send);
+    }
+}
+
+impl Application {
+    /// Tried in this order; the next where one refuses.
+    pub fn new(
+        addresses: Vec<SocketAddr>,
+        connect_limit: Duration,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            http2: Peer::plain(addresses.clone(), tasks.clone(), metrics),
+            addresses,
+            connect_limit,
+            idle: Mutex::default(),
+            tasks,
+        }
+    }
+
+    /// A new connection of its own.
+    pub async fn connect(&self) -> Result<TcpStream, net::ConnectError> {
+        net::connect_any(&self.addresses, self.connect_limit).await
+    }
+
+    /// Sends a request in the form that its version says.
+    pub async fn exchange(
+        self: &Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        if request.version() == Version::HTTP_2 {
+            return mesh::exchange(&self.http2, self.connect_limit, &self.tasks, None, request)
+                .await;
+        }
+        self.exchange_http1(request).await
+    }
+
+    async fn exchange_http1(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let upgrade = request.extensions_mut().remove::<Upgrade>();
+        restore(&mut request, upgrade.as_ref());
+        let body = match &upgrade {
+            // The bytes after the upgrade are no body of the request.
+            Some(_) => Some(std::mem::replace(request.body_mut(), Body::empty())),
+            None => None,
+        };
+        let mut tries = 0;
+        let (response, send) = loop {
+            let (send, rested) = self.take().await?;
+            let spare = (rested >= DOUBTFUL).then(|| repeatable(&request)).flatten();
+            match self.send(send, request).await {
+                Ok(answered) => break answered,
+                Err(Broken {
+                    unsent: Some(again),
+                }) if rested > Duration::ZERO && tries < IDLE_CONNECTIONS => request = *again,
+                Err(Broken { unsent: None }) if spare.is_some() => match spare {
+                    Some(again) => request = again,
+                    None => return Err(Failure::Reset),
+                },
+                Err(_) => return Err(Failure::Reset),
+            }
+            tries += 1;
+        };
+        Ok(self.receive(response, send, body))
+    }
+
+    async fn send(
+        &self,
+        mut send: SendRequest<Body>,
+        request: Request<Body>,
+    ) -> Result<(Response<hyper::body::Incoming>, SendRequest<Body>), Broken> {
+        match send.try_send_request(request).await {
+            Ok(response) => Ok((response, send)),
+            Err(mut error) => Err(Broken {
+                unsent: error.take_message().map(Box::new),
+            }),
+        }
+    }
+
+    fn receive(
+        self: &Arc<Self>,
+        mut response: Response<hyper::body::Incoming>,
+        send: SendRequest<Body>,
+        upgraded: Option<Body>,
+    ) -> Response<Body> {
+        if let Some(body) = upgraded
+            && (response.status() == StatusCode::SWITCHING_PROTOCOLS
+                || response.status().is_success())
+        {
+            let (read, pending) = upgrade::pending(hyper::upgrade::on(&mut response));
+            self.tasks.spawn(pending.run(body));
+            return response.map(|_| read);
+        }
+        let connection = CheckIn {
+            application: self.clone(),
+            send,
+        };
+        response.map(|incoming| Body::http1_of(incoming, connection))
+    }
+
+    /// A connection that is ready, and how long it has rested; zero: it is new.
+    async fn take(self: &Arc<Self>) -> Result<(SendRequest<Body>, Duration), Failure> {
+        while let Some(mut idle) = self.pop() {
+            let rested = idle.since.elapsed();
+            if rested < IDLE && !idle.send.is_closed() && idle.send.ready().await.is_ok() {
+                return Ok((idle.send, rested.max(Duration::from_nanos(1))));
+            }
+        }
+        let stream = self.connect().await.map_err(|error| {
+            tracing::debug!(%error, "no connection");
+            Failure::Connect
+        })?;
+        let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+        let (send, connection) = handshake.map_err(|_| Failure::Connect)?;
+        self.tasks.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "an HTTP/1 connection ended");
+            }
+        });
+        Ok((send, Duration::ZERO))
+    }
+
+    fn pop(&self) -> Option<Idle> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    fn put(&self, send: SendRequest<Body>) {
+        if send.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS {
+            idle.push(Idle {
+                send,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Closes what has rested too long.
+    pub fn sweep(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.send.is_closed());
+    }
+}
+
+/// No response. `unsent` is there where the request never left.
+struct Broken {
+    unsent: Option<Box<Request<Body>>>,
+}
+
+/// A copy of a request that may be sent twice (RFC 9110 §9.2.2) and has no body.
+fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
+    let idempotent = request.method().is_idempotent();
+    if !idempotent || !http_body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Gives the request the form that HTTP/1 servers expect: `Host`, a target without authority, one `Cookie`, `Upgrade`.
+fn restore(request: &mut Request<Body>, upgrade: Option<&Upgrade>) {
+    if let Some(authority) = request.uri().authority()
+        && !request.headers().contains_key(HOST)
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    if request.method() != Method::CONNECT
+        && request.extensions().get::<FromHttp2>().is_some()
+        && let Some(path) = request.uri().path_and_query()
+    {
+        *request.uri_mut() = Uri::from(path.clone());
+    }
+    join_cookies(request.headers_mut());
+    if let Some(Upgrade(Some(protocol))) = upgrade {
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.clone());
+    }
+}
+
+/// In a request's extensions: it came as HTTP/2, so its target has an authority only for HTTP/2's sake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromHttp2;
+
+/// HTTP/2 may split a cookie header, HTTP/1 must not (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}

@@ -1,0 +1,171 @@
+//! The accepting sides: HTTP/1 and HTTP/2 connections of clients, each request given to a handler.
+
+use super::application::FromHttp2;
+use super::body::Body;
+use super::failure::Failure;
+use super::mesh;
+use super::upgrade::{self, Upgrade};
+use crate::drain::Work;
+use crate::supervise::Tasks;
+use crate::wire;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Headers of one HTTP/1 message. Browsers and gateways send up to some fifty.
+const HEADERS: usize = 128;
+
+/// What is done with a request.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers it; failures are answers too.
+    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Serves one HTTP/1 connection until either side ends it, or a drain and the request under way have.
+pub async fn serve_http1<I, H>(io: I, mut work: Work, tasks: Tasks, handler: H)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let service = service_fn(move |request| {
+        let (handler, tasks) = (handler.clone(), tasks.clone());
+        async move { Ok::<_, Infallible>(answer_http1(&handler, &tasks, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .auto_date_header(false)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = work.drained() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP/1 connection ended");
+    }
+}
+
+async fn answer_http1<H: Handler>(
+    handler: &H,
+    tasks: &Tasks,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(upgrade) = wanted_upgrade(&request) else {
+        return handler.handle(request.map(Body::http1)).await;
+    };
+    let (read, pending) = upgrade::pending(hyper::upgrade::on(&mut request));
+    request.extensions_mut().insert(upgrade);
+    let connect = request.method() == Method::CONNECT;
+    let mut response = handler.handle(request.map(|_| read)).await;
+    let upgraded = if connect {
+        response.status().is_success()
+    } else {
+        response.status() == StatusCode::SWITCHING_PROTOCOLS
+    };
+    if upgraded {
+        let body = std::mem::replace(response.body_mut(), Body::empty());
+        tasks.spawn(pending.run(body));
+        if !connect {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+    response
+}
+
+/// What the client wants the connection to become. A request with a body of its own is never upgraded: its bytes and those
+/// of the new protocol could not be told apart on the way.
+fn wanted_upgrade(request: &Request<Incoming>) -> Option<Upgrade> {
+    if request.method() == Method::CONNECT {
+        return Some(Upgrade(None));
+    }
+    let protocol = request.headers().get(UPGRADE)?;
+    let whole =
+        http_body::Body::is_end_stream(request.body()) && request.version() == Version::HTTP_11;
+    (whole && names_upgrade(request.headers())).then(|| Upgrade(Some(protocol.clone())))
+}
+
+fn names_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Serves one HTTP/2 connection of an application until either side ends it, or a drain and what is under way have.
+pub async fn serve_http2<I, H>(io: I, work: Work, handler: H)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let ended = wire::serve(io, work, std::future::pending(), |stream| {
+        answer_http2(&handler, stream)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP/2 connection ended");
+    }
+}
+
+async fn answer_http2<H: Handler>(handler: &H, stream: wire::Stream) {
+    let (mut parts, body) = stream.request.into_parts();
+    parts.version = Version::HTTP_2;
+    parts.extensions.insert(FromHttp2);
+    if mesh::restore_upgrade(&mut parts).is_none() {
+        return send(stream.respond, Failure::BadRequest.response(false)).await;
+    }
+    let request = Request::from_parts(parts, Body::http2(body));
+    answer(stream.respond, handler.handle(request)).await;
+}
+
+/// Answers a stream with what `handling` brings, unless the client loses interest before.
+pub async fn answer(
+    mut respond: SendResponse<Bytes>,
+    handling: impl Future<Output = Response<Body>>,
+) {
+    let response = tokio::select! {
+        biased;
+        response = handling => response,
+        _ = poll_fn(|context| respond.poll_reset(context)) => return,
+    };
+    send(respond, response).await;
+}
+
+async fn send(mut respond: SendResponse<Bytes>, response: Response<Body>) {
+    let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        parts.status = StatusCode::OK;
+        if let Some(agreed) = parts.headers.remove(UPGRADE) {
+            parts.headers.insert(wire::UPGRADE, agreed);
+        }
+    }
+    parts.version = Version::HTTP_2;
+    let empty = http_body::Body::is_end_stream(&body);
+    let sent = match respond.send_response(Response::from_parts(parts, ()), empty) {
+        Ok(_) if empty => return,
+        Ok(stream) => wire::Send::new(stream, body)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(error, "a response was not sent whole");
+    }
+}

@@ -1,0 +1,125 @@
+//! The life of a connection towards this workload: who it is from, what it may do, and on to the application.
+//!
+//! The mesh port takes both what peers send there, mutual TLS with `maille/1` in it, and what was redirected from an
+//! application's port, which is unmeshed. The original destination tells which.
+
+mod mesh;
+mod plain;
+mod port;
+mod request;
+
+use crate::http::Application;
+use crate::net;
+use crate::shared::{Shared, accept_all};
+use port::Applications;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// An application on the same host answers at once or is not there; a second covers one that is swapped out.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How often connections to applications that have rested too long are closed.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// What the configuration says of the application's side.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The workload's ports, each with its application's address where that is not the port itself.
+    pub applications: HashMap<u16, Option<SocketAddr>>,
+    /// Where the proxy itself listens: never an application.
+    pub own: Vec<SocketAddr>,
+}
+
+/// The inbound side of one worker.
+#[derive(Debug)]
+pub struct Inbound {
+    shared: Shared,
+    settings: Settings,
+    applications: Applications,
+}
+
+impl Inbound {
+    /// Serves nothing yet.
+    pub fn new(shared: Shared, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            applications: Applications::new(
+                CONNECT_LIMIT,
+                shared.tasks.clone(),
+                shared.metrics.clone(),
+            ),
+            shared,
+            settings,
+        })
+    }
+
+    /// Serves what `listener` accepts, until the drain begins.
+    pub async fn run(self: Arc<Self>, listener: TcpListener) {
+        let inbound = self.clone();
+        accept_all(self.shared.clone(), listener, move |stream| {
+            inbound.clone().serve(stream)
+        })
+        .await;
+    }
+
+    /// Closes what rests too long, until the drain begins.
+    pub async fn sweep(self: Arc<Self>) {
+        let mut work = self.shared.work.clone();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP) => self.applications.sweep(),
+                () = work.drained() => return,
+            }
+        }
+    }
+
+    /// One connection, from its first byte to its last.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let addresses = stream
+            .local_addr()
+            .and_then(|local| Ok((local, net::original_destination(&stream)?)));
+        match addresses {
+            Ok((local, original)) if local == original || self.owns(original) => {
+                mesh::serve(self, stream, local.ip()).await
+            }
+            Ok((_, original)) => plain::serve(self, stream, original).await,
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was looked at"),
+        }
+    }
+
+    /// Whether the proxy listens there itself.
+    fn owns(&self, address: SocketAddr) -> bool {
+        self.settings.own.iter().any(|own| {
+            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified())
+        })
+    }
+
+    /// The application behind `port`, for a peer that reached this host at `local`. None: nothing that peers may reach.
+    fn application(&self, port: u16, local: IpAddr) -> Option<Arc<Application>> {
+        let direct = SocketAddr::new(local, port);
+        let addresses = match self.settings.applications.get(&port) {
+            Some(Some(address)) => vec![*address],
+            // An application of the workload may listen on the loopback only. Of any other port peers get no more than
+            // they could reach without the proxy.
+            Some(None) => {
+                let loopback: [IpAddr; 2] =
+                    [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+                let [first, second] = if local.is_ipv6() {
+                    [loopback[1], loopback[0]]
+                } else {
+                    loopback
+                };
+                [first, local, second]
+                    .map(|address| SocketAddr::new(address, port))
+                    .into()
+            }
+            None => vec![direct],
+        };
+        let reachable: Vec<_> = addresses
+            .into_iter()
+            .filter(|address| !self.owns(*address))
+            .collect();
+        (!reachable.is_empty()).then(|| self.applications.get(reachable))
+    }
+}

@@ -1,0 +1,137 @@
+//! One request towards the application: judged, cleaned, sent, its answer cleaned.
+
+use super::Inbound;
+use super::port::PortView;
+use crate::http::{
+    Body, FORWARDED_CLIENT, Failure, Handler, Watch, clean_response, forget_hops, is_grpc,
+};
+use crate::metrics::Direction;
+use crate::policy::{PeerIdentity, RequestFacts, normal};
+use crate::snapshot::Protocol;
+use http::{HeaderValue, Request, Response, Version};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+
+/// What one connection knows of whoever called: the same for all its requests.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) inbound: Arc<Inbound>,
+    /// Where it reached this host.
+    pub(super) local: IpAddr,
+    pub(super) peer: Option<PeerIdentity>,
+    /// What the application is told of a verified peer.
+    forwarded: Option<HeaderValue>,
+    /// Views of the ports that it has called. A peer's few, so they are searched in order.
+    views: Mutex<Vec<Arc<PortView>>>,
+}
+
+/// Ports that one connection remembers; a peer that calls more pays for it.
+const VIEWS: usize = 16;
+
+impl Caller {
+    pub(super) fn new(
+        inbound: Arc<Inbound>,
+        local: IpAddr,
+        peer: Option<PeerIdentity>,
+    ) -> Arc<Self> {
+        let own = inbound
+            .shared
+            .mesh
+            .borrow()
+            .as_ref()
+            .map(|mesh| mesh.identity().id.clone());
+        let forwarded = peer.as_ref().and_then(|peer| {
+            let by = own.map_or_else(String::new, |own| format!("By={own};"));
+            HeaderValue::try_from(format!("{by}URI={}", peer.id)).ok()
+        });
+        Arc::new(Self {
+            inbound,
+            local,
+            peer,
+            forwarded,
+            views: Mutex::default(),
+        })
+    }
+
+    /// What holds for a port now.
+    pub(super) fn view(&self, port: u16) -> Option<Arc<PortView>> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = views.iter().position(|view| view.port == port);
+        if let Some(place) = place {
+            if self.inbound.current(&views[place]) {
+                return Some(views[place].clone());
+            }
+            views.swap_remove(place);
+        }
+        let view = self.inbound.view(port, self.local, self.peer.as_ref())?;
+        if views.len() >= VIEWS {
+            views.clear();
+        }
+        views.push(view.clone());
+        Some(view)
+    }
+
+    /// Answers one request to a port.
+    pub(super) async fn answer(&self, port: u16, request: Request<Body>) -> Response<Body> {
+        let started = Instant::now();
+        let grpc = is_grpc(request.headers());
+        let Some(view) = self.view(port) else {
+            return Failure::Denied.response(grpc);
+        };
+        let response = match self.forward(&view, request).await {
+            Ok(response) => response,
+            Err(failure) => {
+                let metrics = &self.inbound.shared.metrics;
+                metrics.error(Direction::Inbound, &view.service, failure.name());
+                failure.response(grpc)
+            }
+        };
+        let watch = Watch::new(view.requests.clone(), &response, grpc, started);
+        response.map(|body| body.watched(watch))
+    }
+
+    async fn forward(
+        &self,
+        view: &PortView,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let facts = RequestFacts {
+            method: request.method().as_str(),
+            path: &normal(request.uri().path()),
+        };
+        if !view.allows(Some(facts)) {
+            return Err(Failure::Denied);
+        }
+        let application = view.application.as_ref().ok_or(Failure::Connect)?;
+        let headers = request.headers_mut();
+        forget_hops(headers);
+        headers.remove(FORWARDED_CLIENT);
+        if let Some(forwarded) = &self.forwarded {
+            headers.insert(FORWARDED_CLIENT, forwarded.clone());
+        }
+        match view.policy.protocol {
+            Protocol::Http1 if request.version() == Version::HTTP_2 => {
+                *request.version_mut() = Version::HTTP_11
+            }
+            Protocol::Http2 | Protocol::Grpc => *request.version_mut() = Version::HTTP_2,
+            _ => {}
+        }
+        let mut response = application.exchange(request).await?;
+        clean_response(&mut response);
+        Ok(response)
+    }
+}
+
+/// A connection whose requests all go to one port.
+#[derive(Debug, Clone)]
+pub(super) struct ToPort {
+    pub(super) caller: Arc<Caller>,
+    pub(super) port: u16,
+}
+
+impl Handler for ToPort {
+    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        self.caller.answer(self.port, request).await
+    }
+}

@@ -1,0 +1,317 @@
+//! One request out: cleaned, routed, balanced, sent, tried again where that may help, its answer cleaned.
+
+use super::binding::{Binding, Bound, BoundBackend, Cluster};
+use super::connection::Connection;
+use super::target::Target;
+use crate::balance::{EndpointState, Lease, Outcome, Permit, hash};
+use crate::http::{
+    Body, FORWARDED_CLIENT, Failure, Replay, Upgrade, Watch, backoff, change, clean_response,
+    forget_hops, is_gateway_error, is_grpc, redirect, rewrite, select, worth_retrying,
+};
+use crate::metrics::{Direction, RequestMetrics};
+use crate::snapshot::{
+    Balancing, DirectResponse, Forward, HashKey, RetryPolicy, Route, RouteAction,
+};
+use http::header::HOST;
+use http::request::Parts;
+use http::{Request, Response, Uri};
+use http_body::Body as _;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A response, and what is given back once it has ended.
+type Answer = (Response<Body>, Option<(Lease<Target>, Permit)>);
+
+/// Answers one request.
+pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let grpc = is_grpc(request.headers());
+    let Some(binding) = connection.binding() else {
+        return Failure::NoDestination.response(grpc);
+    };
+    let Binding { bound, .. } = &*binding;
+    forget_hops(request.headers_mut());
+    // Only a proxy that has verified a peer may say who it is.
+    request.headers_mut().remove(FORWARDED_CLIENT);
+    let (parts, body) = request.into_parts();
+    let Some(routes) = &bound.routes else {
+        return failed(
+            connection,
+            bound,
+            &bound.unrouted,
+            Failure::NoRoute,
+            grpc,
+            started,
+        );
+    };
+    let Some(place) = select(&routes.routes.routes, &parts) else {
+        return failed(
+            connection,
+            bound,
+            &bound.unrouted,
+            Failure::NoRoute,
+            grpc,
+            started,
+        );
+    };
+    let route = &routes.routes.routes[place];
+    let forward = match &route.action {
+        RouteAction::Forward(forward) => forward,
+        RouteAction::Redirect(to) => {
+            let response = redirect(&parts, &route.matches.path, to);
+            return local(&bound.unrouted, route, response, started);
+        }
+        RouteAction::Respond(direct) => {
+            return local(&bound.unrouted, route, respond(direct), started);
+        }
+    };
+    let Some((number, backend)) = routes.backend(place) else {
+        return failed(
+            connection,
+            bound,
+            &bound.unrouted,
+            Failure::NoBackend,
+            grpc,
+            started,
+        );
+    };
+    let call = Call {
+        connection,
+        bound,
+        route,
+        forward,
+        number,
+        backend,
+        deadline: forward.timeout.map(|timeout| started + timeout),
+    };
+    match call.run(parts, body).await {
+        Ok((mut response, held)) => {
+            clean_response(&mut response);
+            change(
+                response.headers_mut(),
+                &forward.backends.backends[number].response_headers,
+            );
+            change(response.headers_mut(), &route.response_headers);
+            let watch =
+                Watch::new(backend.requests.clone(), &response, grpc, started).until(call.deadline);
+            let watch = match held {
+                Some(held) => watch.holding(held),
+                None => watch,
+            };
+            response.map(|body| body.watched(watch))
+        }
+        Err(failure) => failed(connection, bound, &backend.requests, failure, grpc, started),
+    }
+}
+
+fn respond(direct: &DirectResponse) -> Response<Body> {
+    let mut response = Response::new(Body::full(direct.body.clone()));
+    *response.status_mut() = direct.status;
+    response
+}
+
+/// An answer that the route itself is.
+fn local(
+    metrics: &Arc<RequestMetrics>,
+    route: &Route,
+    mut response: Response<Body>,
+    started: Instant,
+) -> Response<Body> {
+    change(response.headers_mut(), &route.response_headers);
+    let watch = Watch::new(metrics.clone(), &response, false, started);
+    response.map(|body| body.watched(watch))
+}
+
+fn failed(
+    connection: &Connection,
+    bound: &Bound,
+    metrics: &Arc<RequestMetrics>,
+    failure: Failure,
+    grpc: bool,
+    started: Instant,
+) -> Response<Body> {
+    connection
+        .outbound
+        .shared
+        .metrics
+        .error(Direction::Outbound, &bound.service, failure.name());
+    let response = failure.response(grpc);
+    let watch = Watch::new(metrics.clone(), &response, grpc, started);
+    response.map(|body| body.watched(watch))
+}
+
+/// A request on its way to a backend.
+struct Call<'a> {
+    connection: &'a Connection,
+    bound: &'a Bound,
+    route: &'a Route,
+    forward: &'a Forward,
+    number: usize,
+    backend: &'a BoundBackend,
+    deadline: Option<Instant>,
+}
+
+impl Call<'_> {
+    async fn run(&self, mut parts: Parts, body: Body) -> Result<Answer, Failure> {
+        let cluster = self.backend.cluster.as_deref().ok_or(Failure::NoBackend)?;
+        let permit = cluster.request().map_err(|_| Failure::Overloaded)?;
+        let key = self.key(cluster, &parts);
+        self.alter(&mut parts)?;
+        let upgrade = parts.extensions.get::<Upgrade>().is_some();
+        let trying = async {
+            match &self.forward.retry {
+                Some(policy) if !upgrade => self.tries(cluster, policy, parts, body, key).await,
+                _ => {
+                    self.once(cluster, Request::from_parts(parts, body), key)
+                        .await
+                }
+            }
+        };
+        let (response, lease) = match self.deadline {
+            None => trying.await?,
+            Some(deadline) => tokio::time::timeout_at(deadline, trying)
+                .await
+                .map_err(|_| Failure::Timeout)??,
+        };
+        Ok((response, Some((lease, permit))))
+    }
+
+    /// What the route changes of the request.
+    fn alter(&self, parts: &mut Parts) -> Result<(), Failure> {
+        if let Some(how) = &self.forward.rewrite {
+            parts.uri =
+                rewrite(&parts.uri, &self.route.matches.path, how).ok_or(Failure::BadRequest)?;
+        }
+        if let Some(host) = &self.forward.host {
+            if parts.uri.authority().is_some() {
+                parts.uri = with_authority(&parts.uri, host).ok_or(Failure::BadRequest)?;
+            }
+            if parts.headers.contains_key(HOST) || parts.uri.authority().is_none() {
+                parts.headers.insert(HOST, host.clone());
+            }
+        }
+        change(&mut parts.headers, &self.route.request_headers);
+        change(
+            &mut parts.headers,
+            &self.forward.backends.backends[self.number].request_headers,
+        );
+        Ok(())
+    }
+
+    /// What a hashing balancer hashes.
+    fn key(&self, cluster: &Cluster, parts: &Parts) -> u64 {
+        match &cluster.cluster().balancing {
+            Balancing::RingHash(HashKey::Header(name))
+            | Balancing::Maglev(HashKey::Header(name)) => parts
+                .headers
+                .get(name)
+                .map_or(self.connection.client, |value| hash(value.as_bytes())),
+            _ => self.connection.client,
+        }
+    }
+
+    async fn once(
+        &self,
+        cluster: &Cluster,
+        request: Request<Body>,
+        key: u64,
+    ) -> Result<(Response<Body>, Lease<Target>), Failure> {
+        let (result, lease) = attempt(cluster, request, key, &[], None).await?;
+        Ok((result?, lease))
+    }
+
+    async fn tries(
+        &self,
+        cluster: &Cluster,
+        policy: &RetryPolicy,
+        parts: Parts,
+        body: Body,
+        key: u64,
+    ) -> Result<(Response<Body>, Lease<Target>), Failure> {
+        let replay = (!body.is_end_stream()).then(|| Replay::new(body));
+        let mut tried: Vec<Arc<EndpointState<Target>>> = Vec::new();
+        let mut number = 0;
+        let mut permit = None;
+        loop {
+            let body = replay.as_ref().map_or_else(Body::empty, Replay::body);
+            let request = Request::from_parts(parts.clone(), body);
+            let (result, lease) = attempt(cluster, request, key, &tried, Some(policy)).await?;
+            if number > 0
+                && result
+                    .as_ref()
+                    .is_ok_and(|response| !response.status().is_server_error())
+            {
+                self.count("succeeded");
+            }
+            // Also without the budget's last permit: an earlier retry of this request has ended.
+            drop(permit.take());
+            if number >= policy.limit || !worth_retrying(policy, &result) {
+                return Ok((result?, lease));
+            }
+            if replay.as_ref().is_some_and(|replay| !replay.repeatable()) {
+                self.count("body_too_large");
+                return Ok((result?, lease));
+            }
+            permit = cluster.retry();
+            if permit.is_none() {
+                self.count("refused_by_budget");
+                return Ok((result?, lease));
+            }
+            self.count("sent");
+            number += 1;
+            tried.push(lease.state.clone());
+            drop((result, lease));
+            tokio::time::sleep(backoff(policy, number, rand::random())).await;
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.connection
+            .outbound
+            .shared
+            .metrics
+            .retries(&self.bound.service, outcome)
+            .inc();
+    }
+}
+
+/// One try at one endpoint. The outer error: there is none to try.
+async fn attempt(
+    cluster: &Cluster,
+    request: Request<Body>,
+    key: u64,
+    tried: &[Arc<EndpointState<Target>>],
+    policy: Option<&RetryPolicy>,
+) -> Result<(Result<Response<Body>, Failure>, Lease<Target>), Failure> {
+    let lease = cluster
+        .pick(Instant::now(), key, tried)
+        .ok_or(Failure::NoEndpoint)?;
+    let sending = lease
+        .state
+        .kept
+        .exchange(request, cluster.cluster().connect_timeout);
+    let result = match policy.and_then(|policy| policy.per_try_timeout) {
+        None => sending.await,
+        Some(limit) => tokio::time::timeout(limit, sending)
+            .await
+            .unwrap_or(Err(Failure::Timeout)),
+    };
+    let now = Instant::now();
+    lease.answered(now);
+    let outcome = match &result {
+        Ok(response) if is_gateway_error(response.status()) => Outcome::GatewayFailure,
+        Ok(response) if response.status().is_server_error() => Outcome::ServerError,
+        Ok(_) => Outcome::Success,
+        Err(failure) if failure.of_endpoint() => Outcome::GatewayFailure,
+        // The proxy's own limits say nothing of the endpoint.
+        Err(_) => return Ok((result, lease)),
+    };
+    cluster.report(&lease.state, outcome, now);
+    Ok((result, lease))
+}
+
+fn with_authority(uri: &Uri, host: &http::HeaderValue) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(http::uri::Authority::try_from(host.as_bytes()).ok()?);
+    Uri::from_parts(parts).ok()
+}

@@ -1,0 +1,130 @@
+//! What is kept with an endpoint: the way to it.
+
+use crate::http::{Application, Body, Failure, exchange};
+use crate::net::ConnectError;
+use crate::shared::Shared;
+use crate::snapshot::Endpoint;
+use crate::tcp::Upstream;
+use crate::wire::{self, DialError, Peer, Tunnel};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections that may turn out to be closing before one takes the stream.
+const LEASES: usize = 4;
+
+/// The way to one endpoint.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// By `maille/1`. Never in plain text.
+    Mesh {
+        peer: Peer,
+        /// `maille-port`.
+        port: HeaderValue,
+        tasks: crate::supervise::Tasks,
+    },
+    /// In plain text, as it is not in the mesh.
+    Plain(Arc<Application>),
+}
+
+/// Why there is no opaque connection to an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpaqueError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the stream failed")]
+    Stream(#[from] h2::Error),
+    #[error("the peer refused the stream: {0}")]
+    Refused(String),
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("the client is gone")]
+    Client(#[from] std::io::Error),
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl Target {
+    pub(super) fn new(endpoint: &Endpoint, connect_limit: Duration, shared: &Shared) -> Self {
+        let (tasks, metrics) = (shared.tasks.clone(), shared.metrics.clone());
+        match &endpoint.mesh {
+            Some(address) => Self::Mesh {
+                peer: Peer::mesh(
+                    endpoint.address,
+                    address,
+                    shared.mesh.clone(),
+                    tasks.clone(),
+                    metrics,
+                ),
+                port: HeaderValue::from(endpoint.address.port()),
+                tasks,
+            },
+            None => {
+                let addresses = vec![endpoint.address];
+                Self::Plain(Arc::new(Application::new(
+                    addresses,
+                    connect_limit,
+                    tasks,
+                    metrics,
+                )))
+            }
+        }
+    }
+
+    /// Sends a request.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response<Body>, Failure> {
+        match self {
+            Self::Mesh { peer, port, tasks } => {
+                exchange(peer, limit, tasks, Some(port), request).await
+            }
+            Self::Plain(application) => application.exchange(request).await,
+        }
+    }
+
+    /// Opens an opaque connection.
+    pub(super) async fn connect(&self, limit: Duration) -> Result<Upstream, OpaqueError> {
+        match self {
+            Self::Plain(application) => Ok(Upstream::Tcp(application.connect().await?)),
+            Self::Mesh { peer, port, .. } => tunnel(peer, port, limit).await.map(Upstream::Tunnel),
+        }
+    }
+}
+
+async fn tunnel(peer: &Peer, port: &HeaderValue, limit: Duration) -> Result<Tunnel, OpaqueError> {
+    let mut leases = 0;
+    let (lease, mut send) = loop {
+        let lease = peer.lease(limit).await?;
+        let mut send = lease.send();
+        match poll_fn(|context| send.poll_ready(context)).await {
+            Ok(()) => break (lease, send),
+            Err(error) if leases >= LEASES => return Err(error.into()),
+            Err(_) => lease.close(),
+        }
+        leases += 1;
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = Uri::from_static("maille");
+    request.headers_mut().insert(wire::PORT, port.clone());
+    request.headers_mut().insert(wire::FORM, wire::TCP);
+    let (response, stream) = send.send_request(request, false)?;
+    // The peer answers once its application has taken the connection.
+    let response = tokio::time::timeout(limit, response)
+        .await
+        .map_err(|_| OpaqueError::TimedOut(limit))??;
+    if response.status() != StatusCode::OK {
+        let reason = response.headers().get(crate::http::ERROR);
+        let reason = reason
+            .and_then(|reason| reason.to_str().ok())
+            .unwrap_or("no reason given");
+        return Err(OpaqueError::Refused(reason.to_owned()));
+    }
+    Ok(Tunnel::new(stream, response.into_body()).counted(lease))
+}
