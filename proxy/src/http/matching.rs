@@ -16,8 +16,8 @@ pub fn select(routes: &[Route], request: &Parts) -> Option<usize> {
 
 fn matches(wanted: &RouteMatch, request: &Parts) -> bool {
     let path = match request.uri.path() {
-        // CONNECT has no path (RFC 9112 §3.2.3).
-        "" => "/",
+        // CONNECT has no path, and `OPTIONS *` means the server (RFC 9112 §3.2.3, §3.2.4).
+        "" | "*" => "/",
         path => path,
     };
     wanted.path.matches(path)
