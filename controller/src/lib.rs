@@ -18,3 +18,4 @@ pub mod identity;
 pub mod registration;
 pub mod xds;
 pub mod admin;
+pub mod app;

@@ -1,0 +1,40 @@
+//! The process: its command line, and the wiring of all parts in the order in which they start.
+
+mod arguments;
+mod commands;
+mod failure;
+mod inspect;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+pub use failure::{EXIT_CODES, Failure};
+
+/// The whole process, from its command line to its exit code.
+pub fn main() -> ExitCode {
+    match commands::dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// One line a cause; a cause that only repeats what was said is left out.
+fn report(failure: &Failure) {
+    let mut said = failure.to_string();
+    eprintln!("error: {said}");
+    let mut cause = failure.source();
+    while let Some(because) = cause {
+        let text = because.to_string();
+        if !said.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        said = text;
+        cause = because.source();
+    }
+}

@@ -1,0 +1,15 @@
+//! Keeping secrets in this process's memory there: no core files, no reading by other processes of the same user.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use tracing::warn;
+
+/// Neither is worth refusing to start for: where the kernel says no, the log says so.
+pub(super) fn apply() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(failure) = setrlimit(Resource::Core, none) {
+        warn!(%failure, "could not switch core files off; one would hold keys");
+    }
+    if let Err(failure) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%failure, "could not make the process undumpable; others of its user could read keys in its memory");
+    }
+}

@@ -1,0 +1,7 @@
+//! `maille-controller`: the command line over `maille_controller::app`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    maille_controller::app::main()
+}
