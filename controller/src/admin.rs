@@ -4,15 +4,19 @@
 
 mod author;
 mod authority;
+mod documents;
 mod families;
 mod listen;
 mod local;
+mod objects;
 mod server;
 mod tokens;
+mod view;
 
 pub use author::Author;
 pub use families::{ChunkStream, Clients, ClusterCalls, Objects};
 pub use listen::{Listening, serve};
+pub use objects::{MeshObjects, ReadView, Reads};
 pub use server::{AdminService, Families};
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ impl Author {
         }
     }
 
+    /// Whoever a test says.
+    #[cfg(test)]
+    pub(super) fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// As it is recorded.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -355,25 +355,20 @@ impl Command {
     fn check_numbers(&self) -> Result<(), DecodeError> {
         match self {
             Self::WriteObjects(write) => {
-                let keys = write
-                    .puts
-                    .iter()
-                    .map(|put| &put.key)
-                    .chain(write.deletes.iter().map(|delete| &delete.key));
-                keys.map(|key| known::<Kind>(key.kind, "kind")).collect()
+                let puts = write.puts.iter().map(|put| &put.key);
+                let mut keys = puts.chain(write.deletes.iter().map(|delete| &delete.key));
+                keys.try_for_each(|key| known::<Kind>(key.kind, "kind"))
             }
             Self::Register(instance) => check_instance(instance),
-            Self::ReportHealth(report) => report
-                .changes
-                .iter()
-                .map(|change| known::<Health>(change.health, "health"))
-                .collect(),
+            Self::ReportHealth(report) => {
+                let mut changes = report.changes.iter();
+                changes.try_for_each(|change| known::<Health>(change.health, "health"))
+            }
             Self::CreateToken(token) => known::<TokenPurpose>(token.purpose, "token purpose"),
-            Self::SetTrust(trust) => trust
-                .roots
-                .iter()
-                .map(|root| known::<RootPhase>(root.phase, "root phase"))
-                .collect(),
+            Self::SetTrust(trust) => {
+                let mut roots = trust.roots.iter();
+                roots.try_for_each(|root| known::<RootPhase>(root.phase, "root phase"))
+            }
             Self::SetLevel(set) if !LEVELS.contains(&set.level) => Err(DecodeError::Unknown {
                 what: "feature level",
                 number: set.level.into(),
