@@ -58,7 +58,7 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
         Layout::loopback()?
     };
     let run = RunDirectory::create(&root)?;
-    let janitor = janitor::start(&run)?;
+    let mut janitor = janitor::start(&run)?;
     let result = tokio::select! {
         result = drive(args, printer, &run, &layout) => result,
         result = interrupted(args.check) => result,
@@ -71,8 +71,13 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
             run.path().display()
         ));
     }
-    drop(janitor);
-    result.and(cleaned)
+    // Its input ends, it finds nothing left, and ends too.
+    drop(janitor.stdin.take());
+    let ended = janitor
+        .wait()
+        .await
+        .map_err(|error| Failure::failed("wait for the janitor").caused_by(error));
+    result.and(cleaned).and(ended.map(drop))
 }
 
 async fn drive(args: &Dev, printer: Printer, run: &RunDirectory, layout: &Layout) -> Outcome {

@@ -160,19 +160,19 @@ pub enum SnapshotAction {
     /// Saves a consistent snapshot of the mesh to a file. Keys in it are sealed.
     Save {
         /// The file; must not exist yet.
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(value_name = "FILE")]
         file: PathBuf,
     },
     /// Shows what a snapshot file holds, and whether it is whole. Needs no controller.
     Inspect {
         /// The file.
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(value_name = "FILE")]
         file: PathBuf,
     },
     /// Prepares a controller's empty data directory from a snapshot: the first member of a new cluster.
     Restore {
         /// The file.
-        #[arg(short, long, value_name = "FILE")]
+        #[arg(value_name = "FILE")]
         file: PathBuf,
         /// The configuration of the controller that will start from it.
         #[arg(short, long, value_name = "FILE")]

@@ -27,6 +27,9 @@ const GLANCE: Duration = Duration::from_millis(1500);
 /// Between two looks at whether something has come about.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Entries by which views differ under steady writes, because they are of different moments.
+const LAG: u64 = 500;
+
 /// One controller.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -252,7 +255,7 @@ fn settled(views: &[Result<api::StatusResponse, Status>]) -> bool {
         && committed > 0
         && views
             .iter()
-            .all(|view| view.applied >= committed && !view.sealed)
+            .all(|view| view.applied + LAG >= committed && !view.sealed)
 }
 
 fn controller(

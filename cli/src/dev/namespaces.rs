@@ -80,7 +80,7 @@ impl Namespaces {
         self.batch(HUB, &format!("link add v{} type veth peer name eth0 netns {peer}\nlink set v{} master {BRIDGE} up\n", host.0, host.0)).await?;
         let gateway = Host::BRIDGE;
         let script = format!(
-            "link set lo up\n{}link set eth0 up\nroute add default via {}\n-6 route add default via {}\n",
+            "link set lo up\n{}link set eth0 up\nroute add default via {}\nroute add ::/0 via {}\n",
             addresses(host, "eth0"),
             gateway.v4(),
             gateway.v6()
@@ -255,8 +255,7 @@ fn judge(doing: &str, output: &Output) -> Outcome {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Failure::failed(format!("{doing}: {said}"))
-        .next("network namespaces need root; without it use --no-netns"))
+    Err(Failure::failed(format!("{doing}: {said}")))
 }
 
 fn missing(error: &std::io::Error) -> Failure {

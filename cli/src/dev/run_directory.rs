@@ -159,7 +159,12 @@ impl RunDirectory {
     /// Takes the directory away; `keep` leaves the rest of it but forgets whose it is.
     pub(crate) fn remove(&self, keep: bool) -> std::io::Result<()> {
         if !keep {
-            return std::fs::remove_dir_all(&self.path);
+            std::fs::remove_dir_all(&self.path)?;
+            if let Some(root) = self.path.parent() {
+                // Only if it is empty: other runs may be in it.
+                let _others = std::fs::remove_dir(root);
+            }
+            return Ok(());
         }
         std::fs::remove_dir_all(self.path.join(PROCESSES))?;
         std::fs::remove_file(self.path.join(OWNER))

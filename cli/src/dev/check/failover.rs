@@ -101,6 +101,8 @@ async fn disturbed(
 ) -> Outcome<(Check, App, Option<Duration>)> {
     let since = Instant::now();
     let victim = disturb(mesh, disturbance).await?;
+    // Only what is sent from here on was certainly not accepted before.
+    let done = Instant::now();
     let (replaced, by) = replace_endpoint(mesh).await?;
     let first = mesh.target(&WEB, fresh, Family::V4);
     let fresh_calls = mesh
@@ -122,13 +124,8 @@ async fn disturbed(
     let old = before.stop().await?;
     let mut restarted = steady(args, mesh)?;
     restarted.next_tally().await?;
-    let (accepted, time) = until(ACCEPT_LIMIT, async || {
-        Ok((
-            writers.accepted_after(since).is_some(),
-            writers.accepted_after(since),
-        ))
-    })
-    .await?;
+    let time = accepted(writers, since, done).await?;
+    let accepted = time.is_some();
     if let Some(victim) = victim {
         mesh.controllers.start(victim)?;
     }
@@ -152,6 +149,13 @@ async fn disturbed(
         restarted,
         time,
     ))
+}
+
+/// How long after `since` a write was acknowledged that was sent after `done`, when the disturbance was complete.
+async fn accepted(writers: &Writers, since: Instant, done: Instant) -> Outcome<Option<Duration>> {
+    let look = async || Ok((writers.accepted(done).is_some(), writers.accepted(done)));
+    let (_, at) = until(ACCEPT_LIMIT, look).await?;
+    Ok(at.map(|at| at - since))
 }
 
 /// Does it, and says which controller has to be started again.
@@ -219,13 +223,7 @@ async fn kill_leader(mesh: &mut Mesh, writers: &Writers) -> Outcome<Duration> {
     let leader = mesh.controllers.leader().await?;
     let since = Instant::now();
     mesh.controllers.kill(leader).await?;
-    let (_, time) = until(ACCEPT_LIMIT, async || {
-        Ok((
-            writers.accepted_after(since).is_some(),
-            writers.accepted_after(since),
-        ))
-    })
-    .await?;
+    let time = accepted(writers, since, Instant::now()).await?;
     mesh.controllers.start(leader)?;
     mesh.controllers.ready().await?;
     time.ok_or_else(|| {

@@ -27,6 +27,7 @@ const REST: Duration = Duration::from_millis(15);
 #[derive(Clone, Debug)]
 struct Acknowledged {
     name: String,
+    /// When the attempt that was acknowledged began.
     begun: Instant,
     done: Instant,
 }
@@ -70,14 +71,11 @@ impl Writers {
         Writers { record, tasks }
     }
 
-    /// How long after `since` the first write that was begun later was acknowledged; `None` while none was.
-    pub(super) fn accepted_after(&self, since: Instant) -> Option<Duration> {
+    /// When the first write was acknowledged that was sent after `since`; `None` while none was.
+    pub(super) fn accepted(&self, since: Instant) -> Option<Instant> {
         let acknowledged = self.record.acknowledged.borrow();
-        acknowledged
-            .iter()
-            .filter(|write| write.begun >= since)
-            .map(|write| write.done - since)
-            .min()
+        let later = acknowledged.iter().filter(|write| write.begun >= since);
+        later.map(|write| write.done).min()
     }
 
     /// Stops them and looks for every acknowledged write at every controller.
@@ -129,8 +127,8 @@ async fn write(cluster: Cluster, prefix: String, record: Rc<Record>) {
             client: cluster.writer().to_string(),
             sequence,
         };
-        let begun = Instant::now();
         loop {
+            let begun = Instant::now();
             record.attempts.set(record.attempts.get() + 1);
             let attempt = cluster
                 .call_once(async |mut client| Ok(client.apply(request.clone()).await?.into_inner()))
