@@ -252,7 +252,7 @@ fn run(
     for second in 0..=seconds {
         let now = from + Duration::from_secs(second);
         for (number, lease) in all.iter().enumerate() {
-            if renews(number) && (second + number as u64) % 5 == 0 {
+            if renews(number) && (second + number as u64).is_multiple_of(5) {
                 table.renew(lease.clone(), now);
             }
         }

@@ -83,6 +83,7 @@ mod tests {
 
     use futures_util::future::{BoxFuture, join_all};
     use tokio::sync::watch;
+    use xds_api::maille::v1::LeaseId;
 
     use super::*;
     use crate::model::{Applied, Proposal};
@@ -109,6 +110,13 @@ mod tests {
         fn read(&self) -> BoxFuture<'static, Answer> {
             self.reads.fetch_add(1, Ordering::SeqCst);
             Box::pin(async { Ok(Arc::default()) })
+        }
+
+        fn renew_leases(
+            &self,
+            _: Vec<LeaseId>,
+        ) -> BoxFuture<'static, Result<(), AgreementError>> {
+            Box::pin(async { Ok(()) })
         }
     }
 
