@@ -23,6 +23,7 @@ pub mod http;
 pub mod shared;
 pub mod inbound;
 pub mod outbound;
+pub mod xds;
 
 #[cfg(test)]
 mod fakes;

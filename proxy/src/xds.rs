@@ -1,0 +1,17 @@
+//! The conversation with the control plane: asks, translates, publishes, remembers.
+//!
+//! `state` is pure: responses in, requests and snapshots out. `client` is the task around it. What was told last is kept on
+//! disk, and stays in force while the control plane is silent.
+
+mod client;
+mod directory;
+mod disk;
+mod names;
+mod publish;
+mod state;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+pub use client::{Settings, start};
+pub use directory::{Answer, Status, Xds};
