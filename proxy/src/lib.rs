@@ -24,6 +24,9 @@ pub mod shared;
 pub mod inbound;
 pub mod outbound;
 pub mod xds;
+pub mod dns;
+pub mod health;
+pub mod registration;
 
 #[cfg(test)]
 mod fakes;

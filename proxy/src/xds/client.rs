@@ -85,7 +85,11 @@ pub fn start(settings: Settings, identity: Identity, tasks: &Tasks) -> Xds {
 fn fresh(settings: &Settings, credentials: &Credentials) -> State {
     let inbound = format!("in/{}/{}", settings.namespace, settings.workload);
     let roots = format!("roots/{}", credentials.trust_domain);
-    State::new(Arc::clone(&credentials.identity), inbound.into(), roots.into())
+    State::new(
+        Arc::clone(&credentials.identity),
+        inbound.into(),
+        roots.into(),
+    )
 }
 
 fn restore(state: &mut State, disk: &Disk, credentials: &Credentials) {
@@ -98,7 +102,10 @@ fn restore(state: &mut State, disk: &Disk, credentials: &Credentials) {
         Ok(None) => {}
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "the stored configuration is not used; nothing is accepted until a controller has told");
+            warn!(
+                error,
+                "the stored configuration is not used; nothing is accepted until a controller has told"
+            );
         }
     }
 }
@@ -214,7 +221,9 @@ impl Conversation {
         Claim {
             namespace: self.settings.namespace.clone(),
             workload: self.settings.workload.clone(),
-            service_account: account.map(|(_, account)| account.to_owned()).unwrap_or_default(),
+            service_account: account
+                .map(|(_, account)| account.to_owned())
+                .unwrap_or_default(),
             agent: NATIVE_AGENT.to_owned(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             locality: self.settings.locality.clone(),
@@ -258,11 +267,15 @@ impl Conversation {
         shared.names.told(&outcome.found, false);
         shared.names.told(&outcome.missing, true);
         shared.snapshots.send_replace(self.state.snapshot());
-        shared.answers.send_modify(|count| *count = count.wrapping_add(1));
+        shared
+            .answers
+            .send_modify(|count| *count = count.wrapping_add(1));
         if let Some(refusal) = &outcome.refusal {
             warn!(refusal, "a response of the control plane is refused");
         }
-        shared.status.send_modify(|status| count(status, outcome.refusal));
+        shared
+            .status
+            .send_modify(|status| count(status, outcome.refusal));
         if outcome.changed {
             self.save_later(SAVE_DELAY);
             self.pin_upstreams();
@@ -316,7 +329,10 @@ impl Conversation {
         let stored = tokio::task::spawn_blocking(move || disk.store(&body)).await;
         if let Ok(Err(error)) = stored {
             let error = &error as &dyn std::error::Error;
-            warn!(error, "the configuration is not stored; a restart will need a controller");
+            warn!(
+                error,
+                "the configuration is not stored; a restart will need a controller"
+            );
         }
     }
 }
@@ -391,5 +407,7 @@ fn describe(error: &dyn std::error::Error) -> String {
 /// Seconds since the epoch.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

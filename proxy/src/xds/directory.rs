@@ -81,8 +81,10 @@ impl Xds {
     /// What DNS answers about `<service>.<namespace>`.
     pub async fn host(&self, name: &str, deadline: Instant) -> Answer<Arc<Host>> {
         let name = format!("host/{name}");
-        self.ask(&name, deadline, |snapshot| snapshot.hosts.get(name.as_str()).cloned())
-            .await
+        self.ask(&name, deadline, |snapshot| {
+            snapshot.hosts.get(name.as_str()).cloned()
+        })
+        .await
     }
 
     /// Looks into the snapshot, asks for the name if it is not there, and waits for the answer.

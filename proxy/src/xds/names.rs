@@ -154,7 +154,10 @@ impl Inner {
         if !self.connected {
             return false;
         }
-        let loose = self.entries.iter().filter(|(name, _)| !self.pinned.contains(*name));
+        let loose = self
+            .entries
+            .iter()
+            .filter(|(name, _)| !self.pinned.contains(*name));
         let Some(oldest) = loose.min_by_key(|(_, entry)| entry.used) else {
             return false;
         };

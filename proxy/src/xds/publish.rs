@@ -57,7 +57,10 @@ impl Source<'_> {
             }),
         };
         let opaque = listener.opaque.iter().flat_map(|opaque| &opaque.backends);
-        routed && opaque.map(|one| &one.cluster).all(|cluster| self.reachable(cluster, next))
+        routed
+            && opaque
+                .map(|one| &one.cluster)
+                .all(|cluster| self.reachable(cluster, next))
     }
 
     /// A cluster that nobody sent does not exist, which the data path answers by itself: whatever exists comes before the

@@ -109,7 +109,8 @@ impl State {
             if kind == TypeUrl::Listener {
                 self.client.subscribe(kind, &[Arc::clone(&name)]);
             }
-            self.client.restore(kind, Arc::clone(&name), version.clone());
+            self.client
+                .restore(kind, Arc::clone(&name), version.clone());
             let one = One {
                 version,
                 body,
@@ -217,7 +218,11 @@ impl State {
         let listeners = received.kind == TypeUrl::Listener;
         let changed = !received.resources.is_empty() || !received.removed.is_empty();
         let names = received.resources.iter().map(|one| Arc::clone(&one.name));
-        let found = if listeners { names.collect() } else { Vec::new() };
+        let found = if listeners {
+            names.collect()
+        } else {
+            Vec::new()
+        };
         let missing = if listeners {
             received.removed.clone()
         } else {
@@ -243,7 +248,11 @@ impl State {
             request: self.client.reject(received, taken, reason.clone()),
             refusal: Some(reason),
             changed,
-            found: if listeners { taken.to_vec() } else { Vec::new() },
+            found: if listeners {
+                taken.to_vec()
+            } else {
+                Vec::new()
+            },
             missing,
         }
     }

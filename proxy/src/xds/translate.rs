@@ -43,10 +43,10 @@ pub(super) fn translate(kind: TypeUrl, name: &Arc<str>, body: &Bytes) -> Result<
         TypeUrl::Listener if name.starts_with("out/") => {
             listener::outbound(name, body).map(|value| Value::Listener(value.into()))
         }
-        TypeUrl::Listener => Err(Invalid::new("a listener is named `in/…`, `host/…` or `out/…`")),
-        TypeUrl::Route => {
-            route::translate(name, body).map(|value| Value::Routes(value.into()))
-        }
+        TypeUrl::Listener => Err(Invalid::new(
+            "a listener is named `in/…`, `host/…` or `out/…`",
+        )),
+        TypeUrl::Route => route::translate(name, body).map(|value| Value::Routes(value.into())),
         TypeUrl::Cluster => {
             cluster::translate(name, body).map(|value| Value::Cluster(value.into()))
         }

@@ -35,7 +35,11 @@ pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Cluster, Invalid
         return invalid("lb_policy", format!("{} is not known", cluster.lb_policy));
     }
     let outlier = cluster.outlier_detection.as_ref().map(outlier).transpose();
-    let mut thresholds = cluster.circuit_breakers.unwrap_or_default().thresholds.into_iter();
+    let mut thresholds = cluster
+        .circuit_breakers
+        .unwrap_or_default()
+        .thresholds
+        .into_iter();
     let limits = match (thresholds.next(), thresholds.next()) {
         (None, _) => Limits::default(),
         (Some(one), None) => limits(&one).within("circuit_breakers.thresholds[0]")?,
@@ -104,12 +108,15 @@ fn outlier(told: &envoy::OutlierDetection) -> Result<Outlier, Invalid> {
     if interval.is_zero() {
         return invalid("interval", "must be above zero");
     }
-    let base = time("base_ejection_time", told.base_ejection_time.as_ref(), EJECTION)?;
+    let base = time(
+        "base_ejection_time",
+        told.base_ejection_time.as_ref(),
+        EJECTION,
+    )?;
     let longest = told.max_ejection_time.as_ref();
     Ok(Outlier {
         consecutive_5xx: number(told.consecutive_5xx.as_ref()).unwrap_or(0),
-        consecutive_gateway_failure: number(told.consecutive_gateway_failure.as_ref())
-            .unwrap_or(0),
+        consecutive_gateway_failure: number(told.consecutive_gateway_failure.as_ref()).unwrap_or(0),
         interval,
         base_ejection_time: base,
         max_ejection_time: time("max_ejection_time", longest, LONGEST_EJECTION)?.max(base),

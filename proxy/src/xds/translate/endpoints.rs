@@ -1,6 +1,8 @@
 //! Who serves one port of a service.
 
-use super::strict::{Invalid, Within, check_name, decode, invalid, metadata, not_empty, port, present};
+use super::strict::{
+    Invalid, Within, check_name, decode, invalid, metadata, not_empty, port, present,
+};
 use crate::snapshot::{Endpoint, Endpoints, Health, Locality, MeshAddress};
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -72,8 +74,12 @@ fn socket_address(address: Option<core::Address>) -> Result<SocketAddr, Invalid>
     let ip: Result<IpAddr, _> = told.address.parse();
     let text = || format!("{:?} is no address", told.address);
     let ip = ip.or_else(|_| invalid("socket_address.address", text()))?;
-    let PortSpecifier::PortValue(number) = present("socket_address.port_value", told.port_specifier)?;
-    Ok(SocketAddr::new(ip, port("socket_address.port_value", number)?))
+    let PortSpecifier::PortValue(number) =
+        present("socket_address.port_value", told.port_specifier)?;
+    Ok(SocketAddr::new(
+        ip,
+        port("socket_address.port_value", number)?,
+    ))
 }
 
 fn mesh(extra: &v1::EndpointExtra) -> Result<Option<MeshAddress>, Invalid> {

@@ -15,7 +15,11 @@ pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Inbound, Invalid
     check_no_chains(&listener)?;
     let inbound: v1::Inbound = metadata(listener.metadata)?;
     let (namespace, workload) = (&inbound.namespace, &inbound.workload);
-    check_name("namespace and workload", &format!("in/{namespace}/{workload}"), name)?;
+    check_name(
+        "namespace and workload",
+        &format!("in/{namespace}/{workload}"),
+        name,
+    )?;
     not_empty("identity", &inbound.identity)?;
     let default = InboundPort {
         protocol: Protocol::Detect,
@@ -63,7 +67,8 @@ fn mtls(field: &str, number: i32) -> Result<Mtls, Invalid> {
 }
 
 fn rules(list: &[v1::AuthorizationRule]) -> Result<Vec<Rule>, Invalid> {
-    let rule = |(index, one)| rule(one).map_err(|error: Invalid| error.within(&format!("[{index}]")));
+    let rule =
+        |(index, one)| rule(one).map_err(|error: Invalid| error.within(&format!("[{index}]")));
     list.iter().enumerate().map(rule).collect()
 }
 
@@ -100,7 +105,8 @@ fn patterns(field: &str, list: &[String]) -> Result<Vec<Pattern>, Invalid> {
 
 fn upstream(one: &v1::Upstream) -> Result<Upstream, Invalid> {
     let listen = one.listen.parse();
-    let listen = listen.or_else(|_| invalid("listen", format!("{:?} is no ip:port", one.listen)))?;
+    let listen =
+        listen.or_else(|_| invalid("listen", format!("{:?} is no ip:port", one.listen)))?;
     not_empty("namespace", &one.namespace)?;
     not_empty("service", &one.service)?;
     let port = port("port", one.port)?;

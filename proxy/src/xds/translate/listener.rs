@@ -117,8 +117,7 @@ fn only_filter(chain: envoy::FilterChain) -> Result<xds_api::google::protobuf::A
 
 fn routes_of(chain: envoy::FilterChain) -> Result<Arc<str>, Invalid> {
     let filter = only_filter(chain)?;
-    let manager: http::HttpConnectionManager =
-        unpack(filter).within("filters[0].typed_config")?;
+    let manager: http::HttpConnectionManager = unpack(filter).within("filters[0].typed_config")?;
     let specifier = present("route_specifier", manager.route_specifier)?;
     let http::http_connection_manager::RouteSpecifier::Rds(rds) = specifier;
     check_ads("rds.config_source", rds.config_source.as_ref())?;

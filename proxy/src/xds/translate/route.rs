@@ -12,9 +12,9 @@ use matching::matches;
 use std::sync::Arc;
 use xds_api::envoy::config::core::v3::HeaderValueOption;
 use xds_api::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use xds_api::envoy::config::route::v3 as envoy;
 use xds_api::envoy::config::route::v3::RouteConfiguration;
 use xds_api::envoy::config::route::v3::route::Action;
-use xds_api::envoy::config::route::v3 as envoy;
 
 pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Routes, Invalid> {
     let configuration: RouteConfiguration = decode(body)?;

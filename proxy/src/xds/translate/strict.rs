@@ -91,7 +91,10 @@ pub(super) fn unpack<M: Message + Name + Default>(any: protobuf::Any) -> Result<
         return decode(any.value);
     }
     let wanted = M::NAME;
-    Err(Invalid::new(format!("holds {:?}, not {wanted}", any.type_url)))
+    Err(Invalid::new(format!(
+        "holds {:?}, not {wanted}",
+        any.type_url
+    )))
 }
 
 /// The dialect's own message in a resource's metadata; nothing else may stand there.
@@ -113,7 +116,10 @@ pub(super) fn check_name(field: &str, found: &str, name: &str) -> Result<(), Inv
     if found == name {
         return Ok(());
     }
-    invalid(field, format!("{found:?} differs from the resource's name {name:?}"))
+    invalid(
+        field,
+        format!("{found:?} differs from the resource's name {name:?}"),
+    )
 }
 
 pub(super) fn present<T>(field: &str, value: Option<T>) -> Result<T, Invalid> {
@@ -146,7 +152,9 @@ pub(super) fn port(field: &str, port: u32) -> Result<u16, Invalid> {
 /// A duration that is there and not negative.
 pub(super) fn duration(field: &str, value: &protobuf::Duration) -> Result<Duration, Invalid> {
     let seconds = u64::try_from(value.seconds);
-    let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let nanos = u32::try_from(value.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000);
     match (seconds, nanos) {
         (Ok(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
         _ => invalid(field, "is no duration from zero up"),

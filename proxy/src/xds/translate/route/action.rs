@@ -55,7 +55,8 @@ fn backends(told: Option<ClusterSpecifier>) -> Result<Backends, Invalid> {
         }
         ClusterSpecifier::WeightedClusters(weighted) => {
             let one = |(index, told)| backend(told).within_item("clusters", index);
-            let all: Result<Vec<_>, _> = weighted.clusters.into_iter().enumerate().map(one).collect();
+            let all: Result<Vec<_>, _> =
+                weighted.clusters.into_iter().enumerate().map(one).collect();
             all.and_then(|all| check_weights(Backends::new(all)))
                 .within("weighted_clusters")
         }
@@ -100,7 +101,11 @@ fn substitution(told: &str) -> Result<String, Invalid> {
                     ours.push(group);
                     ours.push('}');
                 }
-                _ => return Err(Invalid::new(format!("{told:?}: after \\ comes a digit or \\"))),
+                _ => {
+                    return Err(Invalid::new(format!(
+                        "{told:?}: after \\ comes a digit or \\"
+                    )));
+                }
             },
             other => ours.push(other),
         }
@@ -112,18 +117,27 @@ fn retry(told: envoy::RetryPolicy) -> Result<RetryPolicy, Invalid> {
     let mut on = RetryOn::default();
     for token in told.retry_on.split(',').map(str::trim) {
         let flag = retry_flag(&mut on, token);
-        *flag.ok_or_else(|| Invalid::new(format!("{token:?} is not known")).within("retry_on"))? = true;
+        *flag
+            .ok_or_else(|| Invalid::new(format!("{token:?} is not known")).within("retry_on"))? =
+            true;
     }
-    let status = |(index, code): (usize, u32)| {
-        status(code).within_item("retriable_status_codes", index)
-    };
+    let status =
+        |(index, code): (usize, u32)| status(code).within_item("retriable_status_codes", index);
     let codes = told.retriable_status_codes.into_iter().enumerate();
     let back_off = told.retry_back_off.unwrap_or_default();
-    let base = optional_duration("retry_back_off.base_interval", back_off.base_interval.as_ref())?;
+    let base = optional_duration(
+        "retry_back_off.base_interval",
+        back_off.base_interval.as_ref(),
+    )?;
     let base = base.unwrap_or(BACKOFF);
-    let longest = optional_duration("retry_back_off.max_interval", back_off.max_interval.as_ref())?;
+    let longest = optional_duration(
+        "retry_back_off.max_interval",
+        back_off.max_interval.as_ref(),
+    )?;
     let per_try = told.per_try_timeout.as_ref();
-    let per_try = per_try.map(|limit| duration("per_try_timeout", limit)).transpose()?;
+    let per_try = per_try
+        .map(|limit| duration("per_try_timeout", limit))
+        .transpose()?;
     Ok(RetryPolicy {
         on,
         statuses: codes.map(status).collect::<Result<_, _>>()?,
