@@ -14,6 +14,7 @@ pub use values::{Egress, HostPort, Label, LogFormat, Protocol};
 pub use workload::{HealthCheck, Port, Probe, Workload};
 
 use fields::Fields;
+use ipnet::IpNet;
 use problems::Problems;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -31,6 +32,8 @@ const WORKERS: RangeInclusive<u64> = 1..=64;
 const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 /// What peers need to hear that the workload is gone; longer only delays the end.
 const DRAIN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+/// `MeshSettings.vipRange`'s own defaults.
+const VIRTUAL_RANGES: [&str; 2] = ["240.0.0.0/4", "fd4d:6169:6c6c:65::/64"];
 /// More controllers than a cluster has members, learners included.
 const CONTROLLERS: usize = 64;
 
@@ -56,6 +59,8 @@ pub struct Config {
     pub advertise: Advertise,
     /// What happens to destinations outside the mesh.
     pub egress: Egress,
+    /// Addresses that exist only in the mesh: never dialled as they are. Must hold `MeshSettings.vipRange`.
+    pub virtual_ranges: Vec<IpNet>,
     /// Where DNS questions about other names go. Empty: what `/etc/resolv.conf` says.
     pub resolvers: Vec<SocketAddr>,
     /// Threads of the data path.
@@ -150,6 +155,7 @@ impl Config {
         let listen = Listen::read(fields.mapping("listen"));
         let advertise = read_advertise(fields.mapping("advertise"), &listen);
         let egress = fields.text("egress").unwrap_or_default();
+        let virtual_ranges = fields.texts("virtualRanges");
         let resolvers = read_resolvers(&mut fields);
         let workers = fields.number("workers", WORKERS).unwrap_or(1);
         let drain_timeout = fields.duration("drainTimeout", DRAIN_TIMEOUT);
@@ -170,6 +176,7 @@ impl Config {
             listen,
             advertise,
             egress,
+            virtual_ranges: virtual_ranges.unwrap_or_else(default_ranges),
             resolvers,
             workers: usize::try_from(workers).ok()?,
             drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -221,6 +228,14 @@ fn read_advertise(mut fields: Fields<'_>, listen: &Listen) -> Advertise {
     Advertise {
         mesh_port: given.or(bound).unwrap_or(listen::MESH_PORT),
     }
+}
+
+fn default_ranges() -> Vec<IpNet> {
+    let range = |text: &str| {
+        text.parse()
+            .expect("the text stands in the code and is tested")
+    };
+    VIRTUAL_RANGES.map(range).into()
 }
 
 /// A resolver is an address, with a port where it is not 53.

@@ -231,3 +231,23 @@ pub(crate) async fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// TLS before a server that speaks plain TCP: `backend`, which may come and go.
+pub(crate) async fn front(tls: Arc<ServerConfig>, backend: SocketAddr) -> Controller {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = TlsAcceptor::from(tls);
+    let serving = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                let mut backend = TcpStream::connect(backend).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut backend).await
+            });
+        }
+    });
+    Controller { address, serving }
+}

@@ -27,6 +27,7 @@ pub mod xds;
 pub mod dns;
 pub mod health;
 pub mod registration;
+pub mod admin;
 
 #[cfg(test)]
 mod fakes;

@@ -6,7 +6,7 @@ use super::state::{Behind, State};
 use crate::config::HostPort;
 use crate::controllers::{Backoff, ConnectError, Controllers, connect};
 use crate::identity::{Credentials, Identity};
-use crate::snapshot::Directory;
+use crate::snapshot::{Directory, Snapshot};
 use crate::supervise::Tasks;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,16 +54,23 @@ pub struct Settings {
 }
 
 /// Starts the client. It waits for the first certificate by itself. What an earlier life of the process has stored is in
-/// force when this returns, if a stored certificate is.
-pub fn start(settings: Settings, identity: Identity, tasks: &Tasks) -> Xds {
+/// force when this returns, if a stored certificate is. Snapshots go to `publish`.
+pub fn start(
+    settings: Settings,
+    identity: Identity,
+    publish: watch::Sender<Arc<Snapshot>>,
+    tasks: &Tasks,
+) -> Xds {
     let disk = Disk::new(&settings.directory);
     let restored = identity.current().map(|credentials| {
         let mut state = fresh(&settings, &credentials);
         restore(&mut state, &disk, &credentials);
         state
     });
-    let snapshot = restored.as_ref().map(State::snapshot).unwrap_or_default();
-    let xds = Xds::new(snapshot);
+    if let Some(state) = &restored {
+        publish.send_replace(state.snapshot());
+    }
+    let xds = Xds::new(publish);
     if let Some(state) = &restored {
         let own = |name: &&Arc<str>| !name.starts_with("in/");
         let listeners = state.held().of(xds_api::type_url::TypeUrl::Listener).keys();
@@ -178,7 +185,10 @@ impl Conversation {
         self.state.disconnect();
         self.xds.shared.names.set_connected(false);
         let error = describe(&end);
-        warn!(%controller, error, "no stream to the control plane");
+        match end {
+            End::Renewed => info!(%controller, "{error}"),
+            _ => warn!(%controller, error, "no stream to the control plane"),
+        }
         self.xds.shared.status.send_modify(|status| {
             status.controller = None;
             status.last_error = Some(error);

@@ -53,10 +53,10 @@ pub struct Xds {
 }
 
 impl Xds {
-    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
-        let (sender, snapshots) = watch::channel(snapshot);
+    pub(super) fn new(publish: watch::Sender<Arc<Snapshot>>) -> Self {
+        let snapshots = publish.subscribe();
         let shared = Shared {
-            snapshots: sender,
+            snapshots: publish,
             status: watch::Sender::default(),
             names: Names::default(),
             asked: Notify::new(),

@@ -75,12 +75,15 @@ impl Source<'_> {
 }
 
 fn clusters_of(routes: &Routes) -> impl Iterator<Item = &Arc<str>> {
-    let backends = |action| match action {
-        &RouteAction::Forward(ref forward) => &forward.backends.backends[..],
-        RouteAction::Redirect(_) | RouteAction::Respond(_) => &[],
-    };
-    let all = routes.routes.iter().map(|route| &route.action);
-    all.flat_map(backends).map(|backend| &backend.cluster)
+    let forwards = routes
+        .routes
+        .iter()
+        .filter_map(|route| match &route.action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Redirect(_) | RouteAction::Respond(_) => None,
+        });
+    let backends = forwards.flat_map(|forward| &forward.backends.backends);
+    backends.map(|backend| &backend.cluster)
 }
 
 fn put<T>(map: &mut Named<T>, name: Arc<str>, value: &Arc<T>) {

@@ -173,7 +173,7 @@ impl State {
             Ok(received) => received,
             Err(rejected) => {
                 return Ok(Outcome {
-                    request: rejected.request,
+                    request: *rejected.request,
                     refusal: Some(rejected.reason),
                     changed: false,
                     found: Vec::new(),

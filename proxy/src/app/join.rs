@@ -1,0 +1,73 @@
+//! What the configuration says of the way to the control plane: the join token and the controllers.
+
+use crate::config::{Config, HostPort, JoinToken as Where};
+use crate::controllers::Controllers;
+use std::io;
+use std::path::PathBuf;
+use xds_api::join_token::{JoinToken, JoinTokenError};
+
+/// There is no way to the control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The token's file cannot be read.
+    #[error("cannot read the join token from {path}")]
+    File {
+        /// joinTokenFile.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The text is no token.
+    #[error("the join token cannot be used")]
+    Token(#[from] JoinTokenError),
+    /// The token names a controller that cannot be one.
+    #[error("the join token names the controller {address:?}, which {problem}")]
+    Address {
+        /// What it names.
+        address: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Neither the configuration nor a token names a controller.
+    #[error("no controller is known; set controllers, or joinToken or joinTokenFile")]
+    NoControllers,
+}
+
+/// The token, if there is one, and whom to ask. A token's file may be gone once there is a certificate.
+pub(super) fn join(config: &Config) -> Result<(Option<JoinToken>, Controllers), JoinError> {
+    let token = match &config.join_token {
+        None => None,
+        Some(Where::Inline(text)) => Some(text.parse()?),
+        Some(Where::File(path)) => read(path)?,
+    };
+    let mut controllers = config.controllers.clone();
+    if controllers.is_empty() {
+        let named = token.iter().flat_map(|token: &JoinToken| &token.controllers);
+        controllers = named.map(address).collect::<Result<_, _>>()?;
+    }
+    if controllers.is_empty() {
+        return Err(JoinError::NoControllers);
+    }
+    Ok((token, Controllers::new(controllers)))
+}
+
+fn read(path: &PathBuf) -> Result<Option<JoinToken>, JoinError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.parse()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            tracing::info!(path = %path.display(), "there is no join token; a stored certificate is needed");
+            Ok(None)
+        }
+        Err(source) => Err(JoinError::File {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
+
+fn address(address: &String) -> Result<HostPort, JoinError> {
+    address.parse().map_err(|problem| JoinError::Address {
+        address: address.clone(),
+        problem,
+    })
+}
