@@ -41,7 +41,7 @@ pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) drain: Drain,
     pub(super) drain_asked: Arc<Notify>,
-    pub(super) registration: Option<Registration>,
+    pub(super) registration: Registration,
     pub(super) tasks: Tasks,
     pub(super) endings: Endings,
 }
@@ -67,13 +67,11 @@ impl Parts {
     }
 
     async fn drain(&self) {
-        if let Some(registration) = &self.registration {
-            if !registration.withdraw(WITHDRAW_LIMIT).await {
-                warn!("the control plane does not know of the drain; peers will find out by failing");
-            }
-            // Peers hear of it within this time and send nothing new.
-            tokio::time::sleep(self.config.drain_delay).await;
+        if !self.registration.withdraw(WITHDRAW_LIMIT).await {
+            warn!("the control plane does not know of the drain; peers will find out by failing");
         }
+        // Peers hear of it within this time and send nothing new.
+        tokio::time::sleep(self.config.drain_delay).await;
         let left = self.drain.drain(self.config.drain_timeout).await;
         if left > 0 {
             warn!(left, limit = ?self.config.drain_timeout, "not everything has ended in time");

@@ -162,20 +162,17 @@ async fn ready_when_told(
     }
 }
 
-/// A workload without ports is a pure client: there is nothing to register.
+/// A pure client, without ports, is registered too: so the control plane knows whose policy it is asked for.
 fn start_registration(
     config: &Arc<Config>,
     controllers: Controllers,
     identity: Identity,
     tasks: &Tasks,
-) -> Option<Registration> {
-    if config.workload.ports.is_empty() {
-        return None;
-    }
+) -> Registration {
     let health = health::start(&config.workload.ports, tasks);
     let settings = registration::Settings {
         controllers,
         config: Arc::clone(config),
     };
-    Some(registration::start(settings, identity, health, tasks))
+    registration::start(settings, identity, health, tasks)
 }

@@ -28,7 +28,7 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// `<region>/<zone>`, may be empty.
     pub locality: String,
-    /// What the application serves. Empty: a pure client, nothing is registered.
+    /// What the application serves. Empty: a pure client.
     pub ports: Vec<Port>,
 }
 

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use xds_api::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use xds_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use xds_api::node::{Claim, NATIVE_AGENT};
+use xds_api::type_url::TypeUrl;
 
 /// Between rounds over all controllers. The first is short: after the death of one the others are there.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -73,7 +74,7 @@ pub fn start(
     let xds = Xds::new(publish);
     if let Some(state) = &restored {
         let own = |name: &&Arc<str>| !name.starts_with("in/");
-        let listeners = state.held().of(xds_api::type_url::TypeUrl::Listener).keys();
+        let listeners = state.held().of(TypeUrl::Listener).keys();
         xds.shared.names.restore(listeners.filter(own).cloned());
     }
     let stopping = tasks.stopping();
@@ -252,7 +253,10 @@ impl Conversation {
             let save_at = self.save_at;
             tokio::select! {
                 response = timeout(SILENCE_LIMIT, responses.message()) => {
-                    let request = self.respond(heard(response)?)?;
+                    let response = heard(response)?;
+                    self.welcome(&response);
+                    self.ask(requests).await?;
+                    let request = self.respond(response)?;
                     send(requests, request).await?;
                 }
                 () = xds.shared.asked.notified() => self.ask(requests).await?,
@@ -266,6 +270,19 @@ impl Conversation {
                     }
                 }
             }
+        }
+    }
+
+    /// The ports of a host come with it, without having been asked for: whoever looks a name up is about to call it. They
+    /// are held from now on like any other name.
+    fn welcome(&self, response: &DeltaDiscoveryResponse) {
+        if response.type_url != TypeUrl::Listener.as_str() {
+            return;
+        }
+        let names = response.resources.iter().map(|one| one.name.as_str());
+        for name in names.filter(|name| name.starts_with("out/")) {
+            // Where there is no room it is left out, and asked for when it is called.
+            self.xds.shared.names.ask(name);
         }
     }
 

@@ -3,7 +3,6 @@
 
 use prost::{Message, Name};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use xds_api::envoy::config::cluster::v3::{self as cds, Cluster};
 use xds_api::envoy::config::core::v3 as core;
 use xds_api::envoy::config::endpoint::v3::{self as eds, ClusterLoadAssignment};
@@ -12,7 +11,7 @@ use xds_api::envoy::config::route::v3::{self as rds, RouteConfiguration};
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 use xds_api::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use xds_api::envoy::extensions::transport_sockets::tls::v3::{self as sds, Secret};
-use xds_api::google::protobuf::Any;
+use xds_api::google::protobuf::{Any, Duration};
 use xds_api::maille::v1;
 
 pub(crate) fn any<M: Message + Name>(message: &M) -> Any {
@@ -20,6 +19,10 @@ pub(crate) fn any<M: Message + Name>(message: &M) -> Any {
         type_url: M::type_url(),
         value: message.encode_to_vec().into(),
     }
+}
+
+pub(crate) fn seconds(seconds: i64) -> Duration {
+    Duration { seconds, nanos: 0 }
 }
 
 pub(crate) fn metadata<M: Message + Name>(message: &M) -> Option<core::Metadata> {
@@ -173,7 +176,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
             eds_config: ads(),
             service_name: String::new(),
         }),
-        connect_timeout: Some(Duration::from_secs(5).try_into().unwrap()),
+        connect_timeout: Some(seconds(5)),
         metadata: metadata(&destination),
         ..Default::default()
     }

@@ -1,0 +1,69 @@
+//! `maille-proxy`: the sidecar.
+
+use clap::{Parser, Subcommand};
+use maille_proxy::config::Config;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The configuration cannot be used.
+const EXIT_CONFIG: u8 = 2;
+
+/// The sidecar of the Maille service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "maille-proxy", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs until SIGTERM or SIGINT, then drains and ends; a second signal ends at once.
+    Run {
+        /// The configuration (YAML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Reads a configuration and prints what it comes to, or everything that is wrong with it (exit code 2).
+    CheckConfig {
+        /// The configuration (YAML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Prints the version.
+    Version,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => with_config(config, |config| {
+            maille_proxy::app::run(config).map_or_else(failed, |()| ExitCode::SUCCESS)
+        }),
+        Command::CheckConfig { config } => with_config(config, |config| {
+            print!("{}", config.resolved());
+            ExitCode::SUCCESS
+        }),
+        Command::Version => {
+            println!("maille-proxy {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn with_config(path: PathBuf, act: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(&path) {
+        Ok(config) => act(config),
+        Err(invalid) => {
+            eprintln!(
+                "maille-proxy: {} cannot be used:\n{invalid}",
+                path.display()
+            );
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("maille-proxy: {error:#}");
+    ExitCode::FAILURE
+}
