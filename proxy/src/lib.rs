@@ -28,6 +28,7 @@ pub mod dns;
 pub mod health;
 pub mod registration;
 pub mod admin;
+pub mod app;
 
 #[cfg(test)]
 mod fakes;
