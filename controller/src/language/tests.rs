@@ -141,6 +141,20 @@ fn our_own_kinds_are_checked() {
 }
 
 #[test]
+fn the_quickstart_reads_without_a_warning_and_fits_together() {
+    let text = include_str!("../../../docs/quickstart/mesh.yaml");
+    let told = shown(text);
+    assert!(
+        told.lines().all(|line| line.starts_with("object ")),
+        "{told}"
+    );
+    crate::model::tests::Log::new()
+        .put(text)
+        .accepted()
+        .unwrap();
+}
+
+#[test]
 fn what_is_stored_is_canonical() {
     let check = |text: &str, expected: &str| {
         let reading = read([("mesh.yaml", text)]);

@@ -94,11 +94,14 @@ impl Problems<'_> {
         };
         let target = &entry.object.spec.target_ref;
         self.reference(key, &target_reference(&key.name, target));
-        let same = self.mesh.traffic_policies.iter().find(|(name, other)| {
-            **name != key.name
-                && name.namespace == key.name.namespace
-                && other.object.spec.target_ref.name == target.name
-                && other.object.spec.target_ref.port == target.port
+        let namespace = self
+            .mesh
+            .traffic_policies
+            .range(Name::new(key.name.namespace.as_str(), "")..);
+        let mut namespace = namespace.take_while(|(name, _)| name.namespace == key.name.namespace);
+        let same = namespace.find(|(name, other)| {
+            let other = &other.object.spec.target_ref;
+            **name != key.name && other.name == target.name && other.port == target.port
         });
         if let Some((other, _)) = same {
             let message =

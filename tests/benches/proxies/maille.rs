@@ -91,7 +91,7 @@ spec:
   selector: {{matchLabels: {{app: server}}}}
   action: Allow
   rules:
-    - from: {{identities: [\"spiffe://mesh.test/ns/bench/sa/client\"]}}
+    - from: [{{identities: [\"spiffe://mesh.test/ns/bench/sa/client\"]}}]
 "
     )
 }

@@ -156,7 +156,7 @@ async fn wrong_documents_come_back_with_every_place() {
     assert_eq!(
         bench.alone.writes().len(),
         writes,
-        "what is refused costs no log entry"
+        "what cannot be read costs no log entry"
     );
 }
 
