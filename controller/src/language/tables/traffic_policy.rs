@@ -113,7 +113,7 @@ const RETRIES: &[Field] = &[
     optional(
         "budget",
         Shape::Object(BUDGET),
-        "20 %, at least 10 at a time",
+        "20 %, at least 3 at a time",
         "What retries may cost.",
     ),
 ];
@@ -137,7 +137,7 @@ const BUDGET: &[Field] = &[
     optional(
         "minConcurrency",
         Shape::Integer(0, 10_000),
-        "10",
+        "3",
         "Retries that may run whatever the share.",
     ),
 ];
