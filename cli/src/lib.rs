@@ -11,8 +11,6 @@ pub mod cluster;
 pub mod http_get;
 pub mod sibling;
 
-pub mod reference;
-
 pub mod dev;
 
 pub mod commands;

@@ -4,6 +4,7 @@
 
 mod author;
 mod authority;
+mod cluster;
 mod documents;
 mod families;
 mod listen;
@@ -14,6 +15,7 @@ mod tokens;
 mod view;
 
 pub use author::Author;
+pub use cluster::Cluster;
 pub use families::{ChunkStream, Clients, ClusterCalls, Objects};
 pub use listen::{Listening, serve};
 pub use objects::{MeshObjects, ReadView, Reads};

@@ -14,6 +14,7 @@ pub mod agreement;
 pub mod pki;
 pub mod tls;
 pub mod peer_ca;
+pub mod raft;
 pub mod identity;
 pub mod registration;
 pub mod xds;

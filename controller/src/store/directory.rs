@@ -81,7 +81,7 @@ pub struct Directory {
     identity: Mutex<Identity>,
     media: Arc<dyn Media>,
     /// The lock lives as long as the file is open.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Directory {
@@ -99,7 +99,7 @@ impl Directory {
             path: path.to_path_buf(),
             identity: Mutex::new(identity),
             media,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -121,6 +121,11 @@ impl Directory {
     /// Its own id.
     pub fn id(&self) -> DirectoryId {
         self.identity().directory
+    }
+
+    /// Lets another process use it. Nothing may be written to it after this.
+    pub fn release(&self) {
+        drop(self.lock.lock().expect("held to take the lock only").take());
     }
 
     /// Writes down whom it serves, once and for good.

@@ -1,0 +1,491 @@
+//! From a directory to a member: goes on where it was, founds a cluster with the expected others, or joins one by token.
+//!
+//! A cluster is founded only when exactly the expected number of controllers see each other and none of them is in one. The one with the
+//! lowest directory id writes the first membership; the others wait until they find themselves in it. Never by a timeout.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver;
+use tonic::{Code, Request};
+use xds_api::maille::v1 as proto;
+
+use super::core::{Core, Stores, leadership};
+use super::network::Purpose;
+use super::types::{NodeId, Payload, Peer};
+use super::{Raft, RaftError, leader, payload, propose};
+use crate::model::LEVELS;
+use crate::store::directory::Membership;
+
+/// Between two rounds of asking.
+const ROUND: Duration = Duration::from_millis(200);
+/// How long a peer may take to answer.
+const HELLO_LIMIT: Duration = Duration::from_secs(2);
+/// How long a join may take: the leader writes three entries.
+const JOIN_LIMIT: Duration = Duration::from_secs(10);
+/// Rounds between two lines in the log that say the same.
+const ROUNDS_PER_LINE: u32 = 25;
+
+/// What this round's answers mean.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// This directory is a member already.
+    Member(NodeId),
+    /// This controller writes the first membership.
+    Found(BTreeMap<NodeId, Peer>),
+    /// Not yet, and why.
+    Wait(String),
+}
+
+impl Raft {
+    /// Becomes a member and stays one until the stage stops.
+    pub(super) async fn form(self, stores: Stores) {
+        let stopping = self.0.stage.stopping();
+        let formed = tokio::select! {
+            () = stopping.cancelled() => return,
+            formed = self.become_member(stores) => formed,
+        };
+        match formed {
+            Ok(core) => self.watch(core).await,
+            Err(error) => {
+                let text = super::status::text_with_causes(&error);
+                tracing::error!(
+                    error = text,
+                    "this controller cannot take part in the cluster"
+                );
+                self.0.waiting_for.send_replace(text.clone());
+                (self.0.settings.on_failure.0)(&crate::store::StoreError::Refused(text));
+                stopping.cancelled().await;
+            }
+        }
+    }
+
+    async fn become_member(&self, stores: Stores) -> Result<Arc<Core>, RaftError> {
+        if let Some(node) = self.known_member(&stores)? {
+            return self.start_core(stores, node, None).await;
+        }
+        if let Some(token) = self.0.settings.join_token.clone() {
+            let node = self.join_by_token(&token).await?;
+            self.remember(node)?;
+            return self.start_core(stores, node, None).await;
+        }
+        match self.find_or_found().await {
+            Step::Found(members) => {
+                let own = self.0.directory.id().to_string();
+                let node = members
+                    .iter()
+                    .find(|(_, peer)| peer.directory == own)
+                    .map(|(id, _)| *id);
+                let node = node.ok_or_else(|| {
+                    RaftError::Refused("this controller is not among the founders".into())
+                })?;
+                let core = self.start_core(stores, node, Some(members)).await?;
+                self.remember(node)?;
+                Ok(core)
+            }
+            Step::Member(node) => {
+                self.remember(node)?;
+                self.start_core(stores, node, None).await
+            }
+            Step::Wait(why) => Err(RaftError::Refused(why)),
+        }
+    }
+
+    /// Whether the directory says, or its log shows, that it is a member.
+    fn known_member(&self, stores: &Stores) -> Result<Option<NodeId>, RaftError> {
+        if let Some(known) = self.0.directory.identity().membership {
+            if known.cluster != self.0.settings.cluster {
+                return Err(RaftError::Store(crate::store::StoreError::Foreign {
+                    path: self.0.directory.path().to_path_buf(),
+                    what: "cluster",
+                    found: known.cluster,
+                    expected: self.0.settings.cluster.clone(),
+                }));
+            }
+            return Ok(Some(known.node));
+        }
+        // A founder that was cut off between writing the first entry and its identity.
+        let first = stores.log.read(0..1, usize::MAX)?;
+        let Some(first) = first.into_iter().next() else {
+            return Ok(None);
+        };
+        let Ok(entry) = payload::load(first) else {
+            return Ok(None);
+        };
+        let Payload::Membership(founders) = entry.payload else {
+            return Ok(None);
+        };
+        let own = self.0.directory.id().to_string();
+        let node = founders
+            .nodes()
+            .find(|(_, peer)| peer.directory == own)
+            .map(|(id, _)| *id);
+        if let Some(node) = node {
+            self.remember(node)?;
+        }
+        Ok(node)
+    }
+
+    fn remember(&self, node: NodeId) -> Result<(), RaftError> {
+        let membership = Membership {
+            cluster: self.0.settings.cluster.clone(),
+            node,
+        };
+        Ok(self.0.directory.join(membership)?)
+    }
+
+    async fn start_core(
+        &self,
+        stores: Stores,
+        node: NodeId,
+        found: Option<BTreeMap<NodeId, Peer>>,
+    ) -> Result<Arc<Core>, RaftError> {
+        let (settings, directory) = (&self.0.settings, &self.0.directory);
+        let core = Core::start(
+            settings,
+            directory,
+            stores,
+            node,
+            self.network(node),
+            self.0.state.clone(),
+        )
+        .await?;
+        let core = Arc::new(core);
+        if let Some(members) = found {
+            let founded = core.engine.initialize(members).await;
+            founded.map_err(|error| RaftError::Engine(error.to_string()))?;
+            tracing::info!(node, "founded the cluster");
+        }
+        self.0.core.send_replace(Some(core.clone()));
+        self.0.waiting_for.send_replace(String::new());
+        let queue = self
+            .0
+            .queue
+            .lock()
+            .expect("held to take the queue only")
+            .take();
+        if let Some(queue) = queue {
+            let batching = propose::run(core.clone(), queue, self.space());
+            self.0.stage.task_on(&self.0.handle, "proposals", batching);
+        }
+        self.0.stage.vital_on(
+            &self.0.handle,
+            "leader duties",
+            leader::run(self.clone(), core.clone()),
+        );
+        Ok(core)
+    }
+
+    /// Publishes who leads; lets this node stand for election once it may; ends when Raft does.
+    async fn watch(&self, core: Arc<Core>) {
+        let stopping = self.0.stage.stopping();
+        let votes_from = tokio::time::Instant::from_std(core.votes_from);
+        let mut metrics = core.engine.metrics();
+        let mut may_stand = false;
+        loop {
+            let now = metrics.borrow_and_update().clone();
+            if let Err(fatal) = &now.running_state {
+                if !stopping.is_cancelled() {
+                    let text = format!("raft has stopped: {fatal}");
+                    (self.0.settings.on_failure.0)(&crate::store::StoreError::Refused(text));
+                }
+                stopping.cancelled().await;
+                return;
+            }
+            let leads = leadership(&now);
+            self.0
+                .leads
+                .send_if_modified(|is| std::mem::replace(is, leads.is_leader) != leads.is_leader);
+            self.0.leadership.send_if_modified(|is| {
+                let is_new = *is != leads;
+                *is = leads.clone();
+                is_new
+            });
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep_until(votes_from), if !may_stand => {
+                    core.engine.runtime_config().elect(true);
+                    may_stand = true;
+                }
+                changed = metrics.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Asks the peers until this directory is a member or may found the cluster.
+    async fn find_or_found(&self) -> Step {
+        let mut round = 0u32;
+        loop {
+            let answers = self.ask_all().await;
+            let why = match self.judge(&answers) {
+                Step::Wait(why) => why,
+                step => return step,
+            };
+            if round.is_multiple_of(ROUNDS_PER_LINE) {
+                tracing::info!("waiting for {why}");
+            }
+            round += 1;
+            self.0.waiting_for.send_replace(why);
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    async fn ask_all(&self) -> Vec<proto::HelloResponse> {
+        let settings = &self.0.settings;
+        let hello = proto::HelloRequest {
+            cluster_id: settings.cluster.clone(),
+            name: settings.name.clone(),
+            directory: self.0.directory.id().to_string(),
+            peer_address: settings.advertise.peers.clone(),
+            expect: settings.bootstrap_expect,
+        };
+        let others = settings
+            .peers
+            .iter()
+            .filter(|address| **address != settings.advertise.peers);
+        let asked = others.map(|address| {
+            let hello = hello.clone();
+            async move {
+                let mut client = self.0.connections.client(address, Purpose::Calls).ok()?;
+                let mut request = Request::new(hello);
+                request.set_timeout(HELLO_LIMIT);
+                match client.hello(request).await {
+                    Ok(answer) => Some(answer.into_inner()),
+                    Err(status) => {
+                        tracing::debug!(address, %status, "no answer to hello");
+                        None
+                    }
+                }
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn judge(&self, answers: &[proto::HelloResponse]) -> Step {
+        let settings = &self.0.settings;
+        let own = Founder {
+            name: settings.name.clone(),
+            directory: self.0.directory.id().to_string(),
+            address: settings.advertise.peers.clone(),
+        };
+        judge(&own, settings.bootstrap_expect, answers)
+    }
+
+    /// Asks the peers to be taken in, until one of them does or refuses for good.
+    async fn join_by_token(&self, token: &str) -> Result<NodeId, RaftError> {
+        let settings = &self.0.settings;
+        let request = proto::JoinRequest {
+            cluster_id: settings.cluster.clone(),
+            name: settings.name.clone(),
+            directory: self.0.directory.id().to_string(),
+            peer_address: settings.advertise.peers.clone(),
+            xds_address: settings.advertise.xds.clone(),
+            admin_address: settings.advertise.admin.clone(),
+            token: token.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            min_level: *LEVELS.start(),
+            max_level: *LEVELS.end(),
+        };
+        self.0
+            .waiting_for
+            .send_replace("a controller to join".into());
+        loop {
+            for address in settings
+                .peers
+                .iter()
+                .filter(|address| **address != settings.advertise.peers)
+            {
+                if let Some(node) = self.join_at(address, request.clone()).await? {
+                    return Ok(node);
+                }
+            }
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    async fn join_at(
+        &self,
+        address: &str,
+        request: proto::JoinRequest,
+    ) -> Result<Option<NodeId>, RaftError> {
+        let Ok(mut client) = self.0.connections.client(address, Purpose::Calls) else {
+            return Ok(None);
+        };
+        let mut request = Request::new(request);
+        request.set_timeout(JOIN_LIMIT);
+        match client.join(request).await {
+            Ok(answer) => match answer.into_inner().answer {
+                Some(proto::join_response::Answer::Joined(joined)) => Ok(Some(joined.node)),
+                _ => Ok(None),
+            },
+            Err(status) => match status.code() {
+                Code::InvalidArgument
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::FailedPrecondition => Err(RaftError::Refused(format!(
+                    "the cluster refused this controller: {}",
+                    status.message()
+                ))),
+                _ => {
+                    tracing::info!(address, %status, "cannot join here yet");
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+/// A controller that may found a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Founder {
+    name: String,
+    directory: String,
+    address: String,
+}
+
+/// What the answers of the others mean for `own`.
+fn judge(own: &Founder, expect: u32, answers: &[proto::HelloResponse]) -> Step {
+    let others: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.directory != own.directory)
+        .collect();
+    if let Some(same) = others.iter().find(|answer| answer.name == own.name) {
+        return Step::Wait(format!(
+            "another name: the controller at {} is called {} too; give each its own `name`",
+            same.peer_address, own.name
+        ));
+    }
+    if let Some(member) = others.iter().find(|answer| answer.your_node != 0) {
+        return Step::Member(member.your_node);
+    }
+    if let Some(member) = others.iter().find(|answer| answer.initialized) {
+        return Step::Wait(format!(
+            "a controller token: {} is in a cluster already, which does not know this data directory; make one with `maille token create \
+             --controller` and set `joinTokenFile`",
+            member.name
+        ));
+    }
+    if expect == 0 {
+        return Step::Wait(
+            "`bootstrapExpect` or `joinTokenFile` in its configuration: neither is set".into(),
+        );
+    }
+    if let Some(other) = others.iter().find(|answer| answer.expect != expect) {
+        return Step::Wait(format!(
+            "one `bootstrapExpect`: {} expects {} controllers, this one {expect}",
+            other.name, other.expect
+        ));
+    }
+    let mut founders = BTreeMap::from([(own.directory.clone(), own.address.clone())]);
+    founders.extend(
+        others
+            .iter()
+            .map(|answer| (answer.directory.clone(), answer.peer_address.clone())),
+    );
+    match founders.len().cmp(&(expect as usize)) {
+        std::cmp::Ordering::Less => Step::Wait(format!(
+            "{} more controllers",
+            expect as usize - founders.len()
+        )),
+        std::cmp::Ordering::Greater => Step::Wait(format!(
+            "fewer controllers: {} found each other, {expect} are expected",
+            founders.len()
+        )),
+        std::cmp::Ordering::Equal if founders.keys().next() != Some(&own.directory) => {
+            Step::Wait("the controller with the lowest directory id to found the cluster".into())
+        }
+        std::cmp::Ordering::Equal => {
+            let peers = founders
+                .into_iter()
+                .map(|(directory, address)| Peer { directory, address });
+            Step::Found((1..).zip(peers).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Founder {
+        Founder {
+            name: "a".into(),
+            directory: "d1".into(),
+            address: "a:1".into(),
+        }
+    }
+
+    fn other(name: &str, directory: &str) -> proto::HelloResponse {
+        proto::HelloResponse {
+            name: name.into(),
+            directory: directory.into(),
+            peer_address: format!("{name}:1"),
+            expect: 3,
+            ..proto::HelloResponse::default()
+        }
+    }
+
+    #[track_caller]
+    fn check_waits(answers: &[proto::HelloResponse], expected: &str) {
+        match judge(&own(), 3, answers) {
+            Step::Wait(why) => assert!(why.contains(expected), "{why}"),
+            step => panic!("{step:?} instead of waiting for {expected}"),
+        }
+    }
+
+    #[test]
+    fn the_lowest_directory_founds_with_exactly_the_expected() {
+        let peer = |directory: &str, address: &str| Peer {
+            directory: directory.into(),
+            address: address.into(),
+        };
+        let step = judge(
+            &own(),
+            3,
+            &[other("c", "d3"), other("b", "d2"), other("a", "d1")],
+        );
+        let members = BTreeMap::from([
+            (1, peer("d1", "a:1")),
+            (2, peer("d2", "b:1")),
+            (3, peer("d3", "c:1")),
+        ]);
+        assert_eq!(step, Step::Found(members));
+    }
+
+    #[test]
+    fn everybody_else_waits_and_says_for_what() {
+        check_waits(&[], "2 more controllers");
+        check_waits(&[other("b", "d2")], "1 more");
+        check_waits(
+            &[other("b", "d0"), other("c", "d3")],
+            "the controller with the lowest",
+        );
+        check_waits(
+            &[other("b", "d2"), other("c", "d3"), other("e", "d4")],
+            "fewer controllers",
+        );
+        check_waits(&[other("a", "d2")], "another name");
+        let apart = proto::HelloResponse {
+            expect: 5,
+            ..other("b", "d2")
+        };
+        check_waits(&[apart], "one `bootstrapExpect`");
+        let member = proto::HelloResponse {
+            initialized: true,
+            ..other("b", "d2")
+        };
+        check_waits(&[member], "a controller token");
+    }
+
+    #[test]
+    fn who_is_in_the_membership_is_a_member() {
+        let founder = proto::HelloResponse {
+            initialized: true,
+            your_node: 2,
+            ..other("b", "d0")
+        };
+        assert_eq!(judge(&own(), 3, &[founder]), Step::Member(2));
+    }
+}
