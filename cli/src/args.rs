@@ -100,7 +100,7 @@ pub enum Command {
     Ca(operate::Ca),
     /// Lists every sidecar: its identity, how far it is, what it refused.
     Proxies(operate::Proxies),
-    /// Asks one sidecar on this machine: configuration, metrics, log level.
+    /// Asks one sidecar on this machine: status, configuration, metrics, log level.
     Proxy(operate::Proxy),
     /// Lists the routes: for each rule its matches, backends with weights, and timeouts.
     Routes(objects::Routes),

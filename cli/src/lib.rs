@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod http_get;
 pub mod sibling;
 
+pub mod reference;
+
 pub mod dev;
 
 pub mod commands;

@@ -138,6 +138,8 @@ pub struct Proxy {
 pub enum ProxyAction {
     /// Shows what the control plane has told it.
     Config,
+    /// Shows its identity, what it waits for, its controller, and the mesh index that it has.
+    Status,
     /// Shows its metrics, in Prometheus' text form.
     Metrics,
     /// Shows its log filter, or sets it until the next restart.

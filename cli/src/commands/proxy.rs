@@ -10,12 +10,8 @@ use crate::printer::{Printer, data, say};
 
 pub(super) async fn run(args: &Proxy, printer: Printer) -> Outcome {
     match &args.action {
-        ProxyAction::Config => {
-            let text = ask(&args.address, Method::GET, "/config", String::new()).await?;
-            let config = serde_json::from_str::<Value>(&text)
-                .map_err(|error| Failure::failed("read the configuration").caused_by(error))?;
-            printer.text(&config, || text.trim_end().to_string() + "\n")
-        }
+        ProxyAction::Config => json(&args.address, "/config", printer).await,
+        ProxyAction::Status => json(&args.address, "/status", printer).await,
         ProxyAction::Metrics => {
             data(&ask(&args.address, Method::GET, "/metrics", String::new()).await?)
         }
@@ -36,6 +32,13 @@ pub(super) async fn run(args: &Proxy, printer: Printer) -> Outcome {
             Ok(())
         }
     }
+}
+
+async fn json(address: &str, path: &str, printer: Printer) -> Outcome {
+    let text = ask(address, Method::GET, path, String::new()).await?;
+    let value = serde_json::from_str::<Value>(&text)
+        .map_err(|error| Failure::failed("read the sidecar's answer").caused_by(error))?;
+    printer.text(&value, || text.trim_end().to_string() + "\n")
 }
 
 async fn ask(address: &str, method: Method, path: &str, body: String) -> Outcome<String> {

@@ -327,3 +327,45 @@ pub(crate) async fn apply(cluster: &Cluster, sequence: u64, objects: &[Value]) -
         })?
         .index)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::dev::App as Application;
+    use crate::args::{Arguments, Command};
+
+    #[test]
+    fn a_load_is_what_the_client_reads() {
+        let load = Load {
+            family: Some(Family::V6),
+            headers: vec!["a: b".into()],
+            reconnect: true,
+            ..Load::of(Protocol::GrpcStream, "x:1", 7)
+        };
+        let line = ["maille", "dev-app"]
+            .map(String::from)
+            .into_iter()
+            .chain(load.arguments());
+        let Command::DevApp(app) = Arguments::try_parse_from(line).unwrap().command else {
+            panic!("not an application")
+        };
+        let Application::Client(client) = app.app else {
+            panic!("not a client")
+        };
+        assert_eq!(
+            (client.protocol, client.family),
+            (Protocol::GrpcStream, Some(Family::V6))
+        );
+        assert_eq!(
+            (client.count, client.rate, client.reconnect),
+            (Some(7), 0, true)
+        );
+        assert_eq!(
+            (client.target, client.header),
+            ("x:1".to_string(), vec!["a: b".to_string()])
+        );
+    }
+}

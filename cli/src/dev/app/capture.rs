@@ -19,7 +19,7 @@ use super::released;
 const EVERY_PROTOCOL: u16 = 0x0003;
 /// Segments that the network card would cut later arrive whole: up to 64 KiB and headers.
 const PACKET_LIMIT: usize = 128 << 10;
-/// What the kernel holds while the file is written. It gives what `net.core.rmem_max` allows.
+/// What the kernel holds while the file is written: on a busy machine this process may not run for a while, and a lost packet is a lost proof.
 const KERNEL_BUFFER: usize = 32 << 20;
 /// How long the loop may be deaf to its end.
 const TURN: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &Capture) -> Outcome {
 fn open() -> std::io::Result<Socket> {
     let protocol = Protocol::from(i32::from(EVERY_PROTOCOL.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
-    socket.set_recv_buffer_size(KERNEL_BUFFER)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, KERNEL_BUFFER)?;
     socket.set_read_timeout(Some(TURN))?;
     Ok(socket)
 }

@@ -103,7 +103,7 @@ async fn disturbed(
     let victim = disturb(mesh, disturbance).await?;
     // Only what is sent from here on was certainly not accepted before.
     let done = Instant::now();
-    let (replaced, by) = replace_endpoint(mesh).await?;
+    let (replaced, by, probes) = replace_endpoint(mesh).await?;
     let first = mesh.target(&WEB, fresh, Family::V4);
     let fresh_calls = mesh
         .count(
@@ -134,6 +134,7 @@ async fn disturbed(
         "disturbed": victim.map(|victim| mesh.controllers.members[victim].name),
         "writesAcceptedAfterMillis": time.map(|time| time.as_millis() as u64),
         "endpointReplaced": format!("{} by {}", replaced.name, by.name),
+        "callsMeanwhile": counts(&probes),
         "newDestination": counts(&fresh_calls),
         "newConnections": counts(&connections),
         "steadyLoad": counts(&old),
@@ -142,7 +143,7 @@ async fn disturbed(
     Ok((
         Check::calls(
             name,
-            &total(&[&fresh_calls, &connections, &old]),
+            &total(&[&fresh_calls, &connections, &old, &probes]),
             accepted,
             detail,
         ),
@@ -197,7 +198,7 @@ async fn disturb(mesh: &mut Mesh, disturbance: Disturbance) -> Outcome<Option<us
 }
 
 /// Starts the version's other instance, and has the one that runs drain and end.
-async fn replace_endpoint(mesh: &mut Mesh) -> Outcome<(Workload, Workload)> {
+async fn replace_endpoint(mesh: &mut Mesh) -> Outcome<(Workload, Workload, Tally)> {
     let (old, new) = if mesh.apps.contains_key(API_V1.name) {
         (API_V1, API_V1_SPARE)
     } else {
@@ -205,17 +206,26 @@ async fn replace_endpoint(mesh: &mut Mesh) -> Outcome<(Workload, Workload)> {
     };
     mesh.run_workload(&new).await?;
     mesh.await_ready(&new).await?;
-    until(ACCEPT_LIMIT, async || {
-        // It takes traffic only once its callers have heard of it.
+    let mut probes = Tally::default();
+    let (takes_part, ()) = until(ACCEPT_LIMIT, async || {
+        // It takes traffic only once its callers have heard of it. These calls may not fail either.
         let target = mesh.target(&WEB, demo::API, Family::V4);
         let tally = mesh
             .count(Caller::Workload(WEB), Load::of(Protocol::Http1, target, 20))
             .await?;
+        probes = total(&[&probes, &tally]);
         Ok((tally.servers.contains_key(new.name), ()))
     })
     .await?;
+    if !takes_part {
+        let waited = ACCEPT_LIMIT.as_secs();
+        return Err(Failure::failed(format!(
+            "{} is ready and gets no traffic after {waited} s",
+            new.name
+        )));
+    }
     mesh.end_workload(&old).await?;
-    Ok((old, new))
+    Ok((old, new, probes))
 }
 
 /// Kills the leader, waits until writes are accepted again, starts it again.

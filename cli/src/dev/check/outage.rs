@@ -30,7 +30,7 @@ const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// What was so before and must be so afterwards.
 struct Before {
-    issued: u64,
+    issued: Issued,
     streams: BTreeMap<String, i64>,
 }
 
@@ -165,12 +165,14 @@ async fn reconnected(mesh: &mut Mesh, before: &Before) -> Outcome<Check> {
         .filter(|proxy| proxy.resource_bytes > 0)
         .map(|proxy| (proxy.node.clone(), proxy.resource_bytes))
         .collect::<BTreeMap<_, _>>();
-    let certificates = issued(mesh).await?.saturating_sub(before.issued);
+    let now = issued(mesh).await?;
+    let certificates = now.workloads.saturating_sub(before.issued.workloads);
     let detail = json!({
         "sidecars": before.streams.len(),
         "allBackAfterMillis": begun.elapsed().as_millis() as u64,
         "resourceBytesResent": resent,
         "newLeafCertificates": certificates,
+        "newControllerCertificates": now.controllers.saturating_sub(before.issued.controllers),
         "streams": proxies.iter().map(|proxy| (proxy.node.clone(), Value::from(proxy.controller.clone()))).collect::<serde_json::Map<_, _>>(),
     });
     let passed = all_back && resent.is_empty() && certificates == 0;
@@ -219,16 +221,31 @@ async fn streams(mesh: &Mesh) -> Outcome<BTreeMap<String, i64>> {
         .collect())
 }
 
-async fn issued(mesh: &Mesh) -> Outcome<u64> {
+/// Certificates on the record, by whose they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Issued {
+    workloads: u64,
+    /// A controller makes itself a new server certificate at each start: its key is in memory only.
+    controllers: u64,
+}
+
+async fn issued(mesh: &Mesh) -> Outcome<Issued> {
     let cluster = mesh.controllers.cluster();
-    let answer = cluster
-        .call(async |mut client| {
-            Ok(client
-                .authority(api::AuthorityRequest {})
-                .await?
-                .into_inner()
-                .issued)
-        })
-        .await;
-    answer.map_err(|status| Failure::from_status("read the authority", &status, &[]))
+    let answer = cluster.call(async |mut client| {
+        let mut records = client
+            .issuance_log(api::IssuanceLogRequest::default())
+            .await?
+            .into_inner();
+        let mut issued = Issued::default();
+        while let Some(record) = records.message().await? {
+            match record.spiffe_id.contains("/ns/maille-system/") {
+                true => issued.controllers += 1,
+                false => issued.workloads += 1,
+            }
+        }
+        Ok(issued)
+    });
+    answer
+        .await
+        .map_err(|status| Failure::from_status("read the issuance log", &status, &[]))
 }
