@@ -1,9 +1,18 @@
 //! The process: its command line, and the wiring of all parts in the order in which they start.
 
 mod arguments;
+mod clients;
 mod commands;
+mod consensus;
+mod controller;
 mod failure;
+mod hardening;
 mod inspect;
+mod mesh_port;
+mod ports;
+mod readiness;
+mod restore;
+mod signals;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -38,13 +38,18 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
     filter(level).map(|_| ())
 }
 
+/// Libraries whose every `info` would drown ours; a level that names them wins.
+const QUIET: [&str; 2] = ["openraft", "sled"];
+
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder()
-        .parse(level)
-        .map_err(|source| LogError::Level {
-            level: level.to_owned(),
-            source,
-        })
+    let mut directives = level.to_owned();
+    for library in QUIET {
+        if !level.contains(library) {
+            directives.push_str(&format!(",{library}=warn"));
+        }
+    }
+    let parsed = EnvFilter::builder().parse(&directives);
+    parsed.map_err(|source| LogError::Level { level: level.to_owned(), source })
 }
 
 /// Sends the log to standard error: standard output is for what a command was asked for.
@@ -134,6 +139,8 @@ mod tests {
     #[test]
     fn a_level_that_is_none_is_refused_with_an_example() {
         check_level("info,maille_controller::raft=debug").unwrap();
+        assert!(filter("info").unwrap().to_string().contains("openraft=warn"));
+        assert!(!filter("info,openraft=debug").unwrap().to_string().contains("openraft=warn"));
         let refused = check_level("info,=,").unwrap_err().to_string();
         assert!(refused.contains("write one such as"), "{refused}");
     }

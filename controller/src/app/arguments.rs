@@ -14,10 +14,14 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Runs a controller until SIGTERM or SIGINT; it hands leadership over first. A second signal ends it at once
+    Run(WithConfig),
     /// Makes a cluster's secrets and its first administrator's certificate, once; copy the secrets to each controller's host
     Init(Init),
     /// Makes one more administrator's certificate from existing secrets
     AdminCertificate(AdminCertificate),
+    /// Makes the data directory of a new cluster's first controller from a snapshot
+    Restore(Restore),
     /// Looks into a snapshot file
     Snapshot {
         #[command(subcommand)]
@@ -72,6 +76,16 @@ pub(super) struct Admin {
     /// A controller's admin port, for the file `endpoints`; may be given several times
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:4702")]
     pub(super) endpoint: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The new cluster's configuration; its dataDir must not exist yet, or be empty
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The snapshot, as `maille snapshot save` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(super) snapshot: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

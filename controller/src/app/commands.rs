@@ -5,12 +5,16 @@ use std::path::Path;
 
 use super::Failure;
 use super::arguments::{self, Command, SnapshotCommand};
-use super::inspect;
+use super::{controller, inspect, restore};
 use crate::config::Config;
 use crate::peer_ca::{self, AdminCertificate};
 
 pub(super) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Run(arguments) => controller::run(Config::load(&arguments.config)?),
+        Command::Restore(arguments) => {
+            restore::restore(&Config::load(&arguments.config)?, &arguments.snapshot)
+        }
         Command::Init(arguments) => init(arguments),
         Command::AdminCertificate(arguments) => admin_certificate(arguments),
         Command::Snapshot {

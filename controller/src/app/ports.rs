@@ -15,7 +15,7 @@ const BACKLOG: i32 = 1024;
 /// The sockets, bound.
 pub(super) struct Ports {
     pub(super) xds: TcpListener,
-    pub(super) peers: TcpListener,
+    pub(super) peers: std::net::TcpListener,
     pub(super) admin: TcpListener,
     pub(super) health: TcpListener,
 }
@@ -24,7 +24,7 @@ impl Ports {
     pub(super) fn take(listen: &Listen) -> Result<Self, Failure> {
         Ok(Self {
             xds: take("xds", listen.xds)?,
-            peers: take("peers", listen.peers)?,
+            peers: taken("peers", listen.peers)?,
             admin: take("admin", listen.admin)?,
             health: take("health", listen.health)?,
         })
@@ -32,20 +32,32 @@ impl Ports {
 }
 
 fn take(name: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    bind(address).map_err(|source| {
-        let remedy = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another process has the port: stop it (`ss -tlnp` shows which), or choose another port in the configuration"
-            }
-            io::ErrorKind::AddrNotAvailable => "no interface of this host has the address: correct it in the configuration",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or choose a higher port",
-            _ => "correct it in the configuration",
-        };
-        Failure::Port { name, address, remedy, source }
-    })
+    let socket = taken(name, address)?;
+    TcpListener::from_std(socket).map_err(|source| refused(name, address, source))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// The peer port's runtime is Raft's own, so it is handed over as it is.
+fn taken(name: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    bind(address).map_err(|source| refused(name, address, source))
+}
+
+fn refused(name: &'static str, address: SocketAddr, source: io::Error) -> Failure {
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has the port: stop it (`ss -tlnp` shows which), or choose another port in the configuration"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this host has the address: correct it in the configuration"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or choose a higher port"
+        }
+        _ => "correct it in the configuration",
+    };
+    Failure::Port { name, address, remedy, source }
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // `[::]` means every address, v4 too.
@@ -56,7 +68,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 #[cfg(test)]

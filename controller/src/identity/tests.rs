@@ -1,6 +1,7 @@
 //! The authority over a cluster of one: who gets a certificate, who is refused with which words, and what stays sealed.
 #![allow(clippy::unwrap_used)]
 
+mod disk;
 mod sealed;
 mod tls;
 mod tokens;

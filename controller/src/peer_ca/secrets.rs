@@ -143,6 +143,11 @@ impl Secrets {
         &self.kek
     }
 
+    /// The key-encryption key alone; the rest is wiped.
+    pub fn into_kek(self) -> Kek {
+        self.kek
+    }
+
     /// Every certificate that peers and administrators may chain to.
     pub fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots

@@ -24,7 +24,7 @@ fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-fn found(haystack: &[u8], secret: &[u8]) -> bool {
+pub(super) fn found(haystack: &[u8], secret: &[u8]) -> bool {
     forms(secret)
         .iter()
         .any(|form| haystack.windows(form.len()).any(|window| window == form))
@@ -39,9 +39,8 @@ fn scalar(pkcs8: &[u8]) -> Vec<u8> {
     pkcs8[place + 2..place + 34].to_vec()
 }
 
-fn secrets(state: &State) -> [Vec<u8>; 2] {
-    let keyring = Keyring::new(Kek::new(KEK));
-    let root = super::super::root::open(state, &keyring).unwrap();
+pub(super) fn secrets(state: &State, keyring: &Keyring) -> [Vec<u8>; 2] {
+    let root = super::super::root::open(state, keyring).unwrap();
     [
         scalar(&root.key.to_pkcs8().unwrap()),
         keyring.data_key(state).unwrap().clear().to_vec(),
@@ -60,13 +59,22 @@ fn written(proposals: &[Proposal], state: &State) -> Vec<u8> {
     bytes
 }
 
+/// What a proposer that forgot to seal would write.
+pub(super) fn unsealed(name: &str, clear: &[u8]) -> crate::model::Sealed {
+    crate::model::Sealed {
+        name: name.to_owned(),
+        sealed_by: "nothing".to_owned(),
+        blob: Bytes::copy_from_slice(clear),
+    }
+}
+
 #[tokio::test]
 async fn neither_the_root_key_nor_the_data_key_is_in_log_snapshot_or_debug_text() {
     let site = Site::issuing().await;
     site.certify(&site.token(|_| {})).await.unwrap();
     let state = site.alone.now();
     let bytes = written(&site.alone.writes(), &state);
-    for secret in secrets(&state) {
+    for secret in secrets(&state, &Keyring::new(Kek::new(KEK))) {
         assert!(!found(&bytes, &secret));
     }
     site.supervisor.stop().await;
@@ -78,12 +86,7 @@ async fn the_scan_finds_the_keys_once_the_seal_is_taken_out() {
     let state = site.alone.now();
     let keyring = Keyring::new(Kek::new(KEK));
     let root = super::super::root::open(&state, &keyring).unwrap();
-    let [root_scalar, data_key] = secrets(&state);
-    let unsealed = |name: &str, clear: &[u8]| crate::model::Sealed {
-        name: name.to_owned(),
-        sealed_by: "nothing".to_owned(),
-        blob: Bytes::copy_from_slice(clear),
-    };
+    let [root_scalar, data_key] = secrets(&state, &keyring);
     let sealed = vec![
         unsealed("data-key", &data_key),
         unsealed("root", &root.key.to_pkcs8().unwrap()),

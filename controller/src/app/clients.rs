@@ -1,0 +1,70 @@
+//! xDS clients of all controllers, for the admin API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Status, async_trait};
+use xds_api::maille::v1::{ProxiesResponse, ReadState};
+
+use crate::admin::Clients;
+use crate::agreement::Agreement;
+use crate::model::State;
+use crate::raft::Raft;
+use crate::xds::Xds;
+
+/// How long the xDS side may take to follow the state that is asked about: it publishes every 10 ms.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct AllClients {
+    xds: Xds,
+    raft: Raft,
+    agreement: Arc<dyn Agreement>,
+}
+
+impl AllClients {
+    pub(super) fn new(xds: Xds, raft: Raft, agreement: Arc<dyn Agreement>) -> Self {
+        Self { xds, raft, agreement }
+    }
+}
+
+#[async_trait]
+impl Clients for AllClients {
+    async fn proxies(&self) -> Result<ProxiesResponse, Status> {
+        let state = self.agreement.state().borrow().clone();
+        let mut proxies = self.raft.roster().await;
+        proxies.sort_by(|one, other| (&one.node, one.connected_at).cmp(&(&other.node, other.connected_at)));
+        let read = ReadState {
+            index: state.mesh().index(),
+            incarnation: state.mesh().incarnation(),
+            ..ReadState::default()
+        };
+        Ok(ProxiesResponse { state: Some(read), proxies })
+    }
+
+    fn streams(&self) -> u32 {
+        u32::try_from(self.xds.streams()).unwrap_or(u32::MAX)
+    }
+
+    /// Empty where the xDS side has moved past the state meanwhile: hashes of another index would only mislead.
+    async fn resource_hashes(&self, state: &Arc<State>) -> BTreeMap<String, String> {
+        let (wanted, deadline) = (state.mesh().index(), tokio::time::Instant::now() + FOLLOW_LIMIT);
+        loop {
+            let xds = self.xds.clone();
+            // Translates what nobody has asked for yet: too long for a thread that serves others.
+            let Ok((index, hashes)) = tokio::task::spawn_blocking(move || xds.resource_hashes()).await else {
+                return BTreeMap::new();
+            };
+            if index == wanted {
+                return hashes;
+            }
+            if index > wanted || tokio::time::Instant::now() >= deadline {
+                return BTreeMap::new();
+            }
+            tokio::time::sleep(FOLLOW_PAUSE).await;
+        }
+    }
+}
