@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tonic::Status;
-use xds_api::maille::v1::LeaseId;
+use xds_api::maille::v1::{LeaseId, Proxy};
 
 use crate::model::{Applied, Proposal, Refusal, RefusalCode, State};
 
@@ -45,6 +45,18 @@ pub trait Agreement: fmt::Debug + Send + Sync + 'static {
 pub trait LeaseSink: fmt::Debug + Send + Sync + 'static {
     /// Renews what is known and gives back the rest.
     fn renew(&self, leases: &[LeaseId]) -> Vec<LeaseId>;
+}
+
+/// Answers other controllers' question which xDS clients are here.
+pub trait RosterSource: fmt::Debug + Send + Sync + 'static {
+    /// Every client that has a stream at this controller.
+    fn proxies(&self) -> Vec<Proxy>;
+}
+
+/// The other controllers, for what is not in the log.
+pub trait Peers: fmt::Debug + Send + Sync + 'static {
+    /// Every client that has a stream at another controller; of those that do not answer within a second, nothing.
+    fn proxies(&self) -> BoxFuture<'static, Vec<Proxy>>;
 }
 
 impl From<AgreementError> for Status {

@@ -11,6 +11,7 @@ mod inspect;
 mod mesh_port;
 mod ports;
 mod readiness;
+mod reads;
 mod restore;
 mod signals;
 

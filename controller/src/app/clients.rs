@@ -8,7 +8,7 @@ use tonic::{Status, async_trait};
 use xds_api::maille::v1::{ProxiesResponse, ReadState};
 
 use crate::admin::Clients;
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, Peers};
 use crate::model::State;
 use crate::raft::Raft;
 use crate::xds::Xds;
@@ -35,7 +35,8 @@ impl AllClients {
 impl Clients for AllClients {
     async fn proxies(&self) -> Result<ProxiesResponse, Status> {
         let state = self.agreement.state().borrow().clone();
-        let mut proxies = self.raft.roster().await;
+        let mut proxies = self.xds.proxies();
+        proxies.extend(self.raft.proxies().await);
         proxies.sort_by(|one, other| (&one.node, one.connected_at).cmp(&(&other.node, other.connected_at)));
         let read = ReadState {
             index: state.mesh().index(),

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tracing::{error, info};
-use xds_api::maille::v1::{LeaseId, Proxy};
+use xds_api::maille::v1::Proxy;
 
 use super::Failure;
-use crate::agreement::LeaseSink;
+use crate::agreement::RosterSource;
 use crate::config::Config;
 use crate::peer_ca::{PeerTls, Secrets};
-use crate::raft::{Addresses, OpenLog, PeerCalls, Raft, RaftError, Settings, Timing};
+use crate::raft::{Addresses, OpenLog, Raft, RaftError, Settings, Timing};
 use crate::registration::Leases;
 use crate::store::StoreError;
 use crate::store::directory::Directory;
@@ -55,7 +54,8 @@ impl Consensus {
 
     /// Peers may ask for what is not in the log.
     pub(super) fn answer_peers(&self, leases: Leases, xds: Xds) {
-        self.raft.answer_calls(Arc::new(Calls { leases, xds }));
+        self.raft.take_leases(Arc::new(leases));
+        self.raft.name_clients(Arc::new(Roster(xds)));
     }
 }
 
@@ -146,19 +146,12 @@ pub(super) fn failure(failure: RaftError) -> Failure {
     }
 }
 
+/// This controller's xDS clients, for the others.
 #[derive(Debug)]
-struct Calls {
-    leases: Leases,
-    xds: Xds,
-}
+struct Roster(Xds);
 
-impl PeerCalls for Calls {
-    fn renew_leases(&self, leases: Vec<LeaseId>) -> BoxFuture<'static, Vec<LeaseId>> {
-        let unknown = self.leases.renew(&leases);
-        Box::pin(async move { unknown })
-    }
-
-    fn roster(&self) -> Vec<Proxy> {
-        self.xds.proxies()
+impl RosterSource for Roster {
+    fn proxies(&self) -> Vec<Proxy> {
+        self.0.proxies()
     }
 }

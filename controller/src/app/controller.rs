@@ -8,9 +8,10 @@ use tracing::{error, info};
 
 use super::clients::AllClients;
 use super::consensus::{self, Consensus};
+use super::reads::RaftReads;
 use super::ports::Ports;
 use super::{Failure, hardening, mesh_port, readiness, signals};
-use crate::admin::{self, AdminService, ClusterAdmin, Families, Listening, MeshObjects};
+use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
 use crate::config::Config;
 use crate::health::{self, Readiness};
@@ -112,10 +113,10 @@ async fn start(supervisor: &mut Supervisor, config: Config, secrets: Secrets) ->
     let families = Families {
         objects: Arc::new(MeshObjects::new(
             Arc::clone(&agreement),
-            Arc::new(consensus.raft.clone()),
+            Arc::new(RaftReads(consensus.raft.clone())),
             config.name.clone(),
         )),
-        cluster: Arc::new(ClusterAdmin::new(consensus.raft.clone(), config.name.clone(), stage.clone())),
+        cluster: Arc::new(Cluster::new(consensus.raft.clone(), &config.name)),
         clients: Arc::new(AllClients::new(xds, consensus.raft.clone(), agreement)),
         authority,
     };
