@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ struct Broken;
 #[derive(Debug, Default)]
 struct Counters {
     requests: AtomicU64,
+    fails: AtomicBool,
     attempts: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -81,6 +82,13 @@ impl Application {
     pub fn attempts(&self, key: &str) -> u64 {
         let attempts = self.counters.attempts.lock().expect("no holder panics");
         attempts.get(key).copied().unwrap_or_default()
+    }
+}
+
+impl Application {
+    /// Whether it answers everything with 500 from now on.
+    pub fn fail(&self, fails: bool) {
+        self.counters.fails.store(fails, Ordering::Relaxed);
     }
 }
 
@@ -161,7 +169,10 @@ async fn answer(
         *entry += 1;
         *entry
     };
-    let orders = Orders::read(&head.headers, attempt);
+    let mut orders = Orders::read(&head.headers, attempt);
+    if counters.fails.load(Ordering::Relaxed) {
+        orders.status = 500;
+    }
     tokio::time::sleep(orders.delay).await;
     if orders.close {
         return Err(Broken);

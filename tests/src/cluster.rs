@@ -75,11 +75,31 @@ impl Cluster {
     /// # Errors
     /// `maille-controller init` fails.
     pub async fn prepare(size: usize, change: impl Fn(&mut Value)) -> anyhow::Result<Cluster> {
+        Cluster::prepare_with(size, change, &[]).await
+    }
+
+    /// The same for a cluster that a snapshot is restored into: with the key-encryption key of the old secrets.
+    ///
+    /// # Errors
+    /// `maille-controller init` fails.
+    pub async fn prepare_keeping(size: usize, secrets: &Path) -> anyhow::Result<Cluster> {
+        let more = [
+            "--keep-kek-of".to_owned(),
+            secrets.to_string_lossy().into_owned(),
+        ];
+        Cluster::prepare_with(size, |_| (), &more).await
+    }
+
+    async fn prepare_with(
+        size: usize,
+        change: impl Fn(&mut Value),
+        more: &[String],
+    ) -> anyhow::Result<Cluster> {
         let directory = tempfile::Builder::new().prefix("maille-test-").tempdir()?;
         let ports: Vec<[SocketAddr; 4]> =
             (0..size).map(|_| [(); 4].map(|()| ports::free())).collect();
         let endpoints: Vec<String> = ports.iter().map(|ports| ports[2].to_string()).collect();
-        init(directory.path(), &endpoints, &[]).await?;
+        init(directory.path(), &endpoints, more).await?;
         let peers: Vec<String> = ports.iter().map(|ports| ports[1].to_string()).collect();
         let mut cluster = Cluster {
             controllers: Vec::new(),
@@ -192,6 +212,28 @@ impl Cluster {
         let arguments = ["run".into(), "--config".into(), self.config_file(&name)];
         let binary = Binaries::get().controller();
         let process = Process::start(&name, self.directory.path(), &binary, &arguments)?;
+        self.controllers[index].process = Some(process);
+        Ok(())
+    }
+
+    /// Starts one so that a crash leaves its core file in the cluster's directory, as far as the kernel's `core_pattern` is plain.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_dumping(&mut self, index: usize) -> anyhow::Result<()> {
+        let name = self.controllers[index].name.clone();
+        let script = "cd \"$1\" && ulimit -c unlimited && exec \"$2\" run --config \"$3\"";
+        let binary = Binaries::get().controller();
+        let file = self.config_file(&name);
+        let arguments: [&std::ffi::OsStr; 6] = [
+            "-c".as_ref(),
+            script.as_ref(),
+            "sh".as_ref(),
+            self.path().as_ref(),
+            binary.as_ref(),
+            file.as_ref(),
+        ];
+        let process = Process::start(&name, self.path(), Path::new("/bin/sh"), &arguments)?;
         self.controllers[index].process = Some(process);
         Ok(())
     }

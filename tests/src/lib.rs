@@ -24,3 +24,5 @@ pub mod admin;
 pub mod cluster;
 
 pub mod sidecar;
+
+pub mod mesh;
