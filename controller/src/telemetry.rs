@@ -45,11 +45,14 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     let mut directives = level.to_owned();
     for library in QUIET {
         if !level.contains(library) {
-            directives.push_str(&format!(",{library}=warn"));
+            directives.push_str(&format!(",{library}=error"));
         }
     }
     let parsed = EnvFilter::builder().parse(&directives);
-    parsed.map_err(|source| LogError::Level { level: level.to_owned(), source })
+    parsed.map_err(|source| LogError::Level {
+        level: level.to_owned(),
+        source,
+    })
 }
 
 /// Sends the log to standard error: standard output is for what a command was asked for.
@@ -139,8 +142,18 @@ mod tests {
     #[test]
     fn a_level_that_is_none_is_refused_with_an_example() {
         check_level("info,maille_controller::raft=debug").unwrap();
-        assert!(filter("info").unwrap().to_string().contains("openraft=warn"));
-        assert!(!filter("info,openraft=debug").unwrap().to_string().contains("openraft=warn"));
+        assert!(
+            filter("info")
+                .unwrap()
+                .to_string()
+                .contains("openraft=error")
+        );
+        assert!(
+            !filter("info,openraft=debug")
+                .unwrap()
+                .to_string()
+                .contains("openraft=error")
+        );
         let refused = check_level("info,=,").unwrap_err().to_string();
         assert!(refused.contains("write one such as"), "{refused}");
     }

@@ -27,7 +27,11 @@ pub(super) struct AllClients {
 
 impl AllClients {
     pub(super) fn new(xds: Xds, raft: Raft, agreement: Arc<dyn Agreement>) -> Self {
-        Self { xds, raft, agreement }
+        Self {
+            xds,
+            raft,
+            agreement,
+        }
     }
 }
 
@@ -37,13 +41,18 @@ impl Clients for AllClients {
         let state = self.agreement.state().borrow().clone();
         let mut proxies = self.xds.proxies();
         proxies.extend(self.raft.proxies().await);
-        proxies.sort_by(|one, other| (&one.node, one.connected_at).cmp(&(&other.node, other.connected_at)));
+        proxies.sort_by(|one, other| {
+            (&one.node, one.connected_at).cmp(&(&other.node, other.connected_at))
+        });
         let read = ReadState {
             index: state.mesh().index(),
             incarnation: state.mesh().incarnation(),
             ..ReadState::default()
         };
-        Ok(ProxiesResponse { state: Some(read), proxies })
+        Ok(ProxiesResponse {
+            state: Some(read),
+            proxies,
+        })
     }
 
     fn streams(&self) -> u32 {
@@ -52,11 +61,16 @@ impl Clients for AllClients {
 
     /// Empty where the xDS side has moved past the state meanwhile: hashes of another index would only mislead.
     async fn resource_hashes(&self, state: &Arc<State>) -> BTreeMap<String, String> {
-        let (wanted, deadline) = (state.mesh().index(), tokio::time::Instant::now() + FOLLOW_LIMIT);
+        let (wanted, deadline) = (
+            state.mesh().index(),
+            tokio::time::Instant::now() + FOLLOW_LIMIT,
+        );
         loop {
             let xds = self.xds.clone();
             // Translates what nobody has asked for yet: too long for a thread that serves others.
-            let Ok((index, hashes)) = tokio::task::spawn_blocking(move || xds.resource_hashes()).await else {
+            let Ok((index, hashes)) =
+                tokio::task::spawn_blocking(move || xds.resource_hashes()).await
+            else {
                 return BTreeMap::new();
             };
             if index == wanted {

@@ -48,7 +48,9 @@ impl Consensus {
         }
         match self.raft.transfer_leadership(None).await {
             Ok(leader) => info!(leader, "handed leadership over"),
-            Err(failure) => info!(%failure, "leadership was not handed over; the others elect a leader"),
+            Err(failure) => {
+                info!(%failure, "leadership was not handed over; the others elect a leader")
+            }
         }
     }
 
@@ -71,7 +73,9 @@ pub(super) async fn start(
     let stage = supervisor.stage("raft");
     peer_tls.keep_fresh(&stage);
     let settings = settings(config, secrets)?;
-    let raft = Raft::start(settings, directory, listener, &peer_tls, stage).await.map_err(failure)?;
+    let raft = Raft::start(settings, directory, listener, &peer_tls, stage)
+        .await
+        .map_err(failure)?;
     Ok(Consensus { raft, peer_tls })
 }
 
@@ -102,7 +106,11 @@ pub(super) fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, F
         },
         peers: config.peers.clone(),
         bootstrap_expect: config.bootstrap_expect,
-        join_token: config.join_token_file.as_deref().map(read_token).transpose()?,
+        join_token: config
+            .join_token_file
+            .as_deref()
+            .map(read_token)
+            .transpose()?,
         snapshot_every: config.snapshot_every,
         keep_log: config.keep_log,
         reserve: None,
@@ -129,20 +137,31 @@ fn end_process(failure: &StoreError) {
     error!(failure = text, "ending at once");
     eprintln!("error: {text}");
     std::process::exit(match failure {
-        StoreError::Refused(_) | StoreError::Foreign { .. } | StoreError::Damaged { .. } => EXIT_REFUSED,
+        StoreError::Refused(_) | StoreError::Foreign { .. } | StoreError::Damaged { .. } => {
+            EXIT_REFUSED
+        }
         _ => EXIT_VITAL_PART,
     });
 }
 
 fn refused(source: StoreError) -> Failure {
-    Failure::Refused { part: "the data directory", source: Box::new(source) }
+    Failure::Refused {
+        part: "the data directory",
+        source: Box::new(source),
+    }
 }
 
 pub(super) fn failure(failure: RaftError) -> Failure {
     match failure {
         RaftError::Store(source) => refused(source),
-        RaftError::Refused(_) => Failure::Refused { part: "the cluster", source: Box::new(failure) },
-        _ => Failure::Start { part: "raft", source: Box::new(failure) },
+        RaftError::Refused(_) => Failure::Refused {
+            part: "the cluster",
+            source: Box::new(failure),
+        },
+        _ => Failure::Start {
+            part: "raft",
+            source: Box::new(failure),
+        },
     }
 }
 

@@ -8,8 +8,8 @@ use tracing::{error, info};
 
 use super::clients::AllClients;
 use super::consensus::{self, Consensus};
-use super::reads::RaftReads;
 use super::ports::Ports;
+use super::reads::RaftReads;
 use super::{Failure, hardening, mesh_port, readiness, signals};
 use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
@@ -76,11 +76,20 @@ async fn stop(supervisor: Supervisor, consensus: Option<&Consensus>) {
     }
 }
 
-async fn start(supervisor: &mut Supervisor, config: Config, secrets: Secrets) -> Result<Consensus, Failure> {
+async fn start(
+    supervisor: &mut Supervisor,
+    config: Config,
+    secrets: Secrets,
+) -> Result<Consensus, Failure> {
     let ports = Ports::take(&config.listen)?;
     let (metrics, ready) = (Metrics::new(), Readiness::default());
     let starting = ready.wait_for("it is starting");
-    health::serve(&supervisor.stage("health"), ports.health, ready.clone(), metrics.clone());
+    health::serve(
+        &supervisor.stage("health"),
+        ports.health,
+        ready.clone(),
+        metrics.clone(),
+    );
 
     let consensus = consensus::start(supervisor, &config, &secrets, ports.peers).await?;
     let agreement: Arc<dyn Agreement> = Arc::new(consensus.raft.clone());
@@ -127,8 +136,15 @@ async fn start(supervisor: &mut Supervisor, config: Config, secrets: Secrets) ->
         socket: config.admin_socket.clone(),
     };
     let served = admin::serve(&stage, listening, service).await;
-    served.map_err(|source| Failure::Refused { part: "the local admin socket", source })?;
-    info!(name = config.name, version = env!("CARGO_PKG_VERSION"), "started");
+    served.map_err(|source| Failure::Refused {
+        part: "the local admin socket",
+        source,
+    })?;
+    info!(
+        name = config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        "started"
+    );
     drop(starting);
     Ok(consensus)
 }

@@ -13,7 +13,11 @@ use crate::supervise::Stage;
 use crate::tls::{self, AcceptLimits};
 
 /// A whole mesh reconnects after a controller's death: its handshakes must not cost an election, so they come at a pace.
-const LIMITS: AcceptLimits = AcceptLimits { handshakes: 64, per_second: 500, burst: 1000 };
+const LIMITS: AcceptLimits = AcceptLimits {
+    handshakes: 64,
+    per_second: 500,
+    burst: 1000,
+};
 /// A client that is gone without a word is found after this and a timeout.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long a client may take to answer a ping.
@@ -22,7 +26,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 64;
 
 /// Serves until the stage stops; streams end then by themselves.
-pub(super) fn serve(stage: &Stage, listener: TcpListener, config: Arc<ServerConfig>, routes: Routes) {
+pub(super) fn serve(
+    stage: &Stage,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    routes: Routes,
+) {
     let connections = tls::accept(stage, "xds", listener, config, LIMITS);
     let stopping = stage.stopping();
     let server = Server::builder()

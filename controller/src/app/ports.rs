@@ -54,11 +54,20 @@ fn refused(name: &'static str, address: SocketAddr, source: io::Error) -> Failur
         }
         _ => "correct it in the configuration",
     };
-    Failure::Port { name, address, remedy, source }
+    Failure::Port {
+        name,
+        address,
+        remedy,
+        source,
+    }
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // `[::]` means every address, v4 too.
         socket.set_only_v6(false)?;
@@ -79,7 +88,12 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_use_is_named_with_its_field_and_the_remedy() {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let refused = take("xds", held.local_addr().unwrap()).unwrap_err().to_string();
-        assert!(refused.contains("listen.xds") && refused.contains("ss -tlnp"), "{refused}");
+        let refused = take("xds", held.local_addr().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("listen.xds") && refused.contains("ss -tlnp"),
+            "{refused}"
+        );
     }
 }

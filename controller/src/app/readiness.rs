@@ -14,17 +14,34 @@ pub(super) fn watch(stage: &Stage, ready: &Readiness, raft: &Raft, authority: &A
         "" => None,
         waiting => Some(format!("it is in no cluster yet and waits for {waiting}")),
     };
-    stage.vital("ready: member", follow(ready.clone(), raft.waiting_for(), formation, stopping.clone()));
+    stage.vital(
+        "ready: member",
+        follow(
+            ready.clone(),
+            raft.waiting_for(),
+            formation,
+            stopping.clone(),
+        ),
+    );
     let leader = |leadership: &crate::raft::Leadership| {
-        leadership.leader.is_none().then(|| "there is no leader".to_owned())
+        leadership
+            .leader
+            .is_none()
+            .then(|| "there is no leader".to_owned())
     };
-    stage.vital("ready: leader", follow(ready.clone(), raft.leadership(), leader, stopping.clone()));
+    stage.vital(
+        "ready: leader",
+        follow(ready.clone(), raft.leadership(), leader, stopping.clone()),
+    );
     let standing = |standing: &Standing| match standing {
         Standing::Issuing => None,
         Standing::Waiting => Some("it has no issuing certificate yet".to_owned()),
         Standing::Sealed(why) => Some(format!("it is sealed: {why}")),
     };
-    stage.vital("ready: authority", follow(ready.clone(), authority.standing(), standing, stopping));
+    stage.vital(
+        "ready: authority",
+        follow(ready.clone(), authority.standing(), standing, stopping),
+    );
 }
 
 /// Holds one reason for not being ready as long as `missing` gives one.

@@ -11,7 +11,10 @@ use crate::raft::{Consistency, Raft};
 pub(super) struct RaftReads(pub(super) Raft);
 
 impl Reads for RaftReads {
-    fn read(&self, consistency: api::Consistency) -> BoxFuture<'static, Result<ReadView, AgreementError>> {
+    fn read(
+        &self,
+        consistency: api::Consistency,
+    ) -> BoxFuture<'static, Result<ReadView, AgreementError>> {
         let raft = self.0.clone();
         let consistency = match consistency {
             api::Consistency::Default => Consistency::Default,
@@ -20,7 +23,10 @@ impl Reads for RaftReads {
         };
         Box::pin(async move {
             let read = raft.read(consistency).await?;
-            Ok(ReadView { state: read.state, age: read.age })
+            Ok(ReadView {
+                state: read.state,
+                age: read.age,
+            })
         })
     }
 }

@@ -12,7 +12,8 @@ pub(super) fn restore(config: &Config, snapshot: &Path) -> Result<(), Failure> {
     let secrets = Secrets::load(&config.secrets)?;
     check_trust_domain(config, &secrets)?;
     let (cluster, address) = (secrets.cluster_id(), &config.advertise.peers);
-    let restored = crate::raft::restore(&config.data_dir, snapshot, cluster, address).map_err(consensus::failure)?;
+    let restored = crate::raft::restore(&config.data_dir, snapshot, cluster, address)
+        .map_err(consensus::failure)?;
     eprintln!(
         "restored {} of cluster {} into {} as cluster {cluster}: mesh index {}, incarnation {}",
         snapshot.display(),

@@ -20,8 +20,10 @@ pub(super) async fn wait(supervisor: &mut Supervisor) -> Result<(), Failure> {
 
 /// A second signal while stopping means now.
 pub(super) async fn again() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -167,7 +167,8 @@ impl Raft {
             .expect("held to take the queue only")
             .take();
         if let Some(queue) = queue {
-            let batching = propose::run(core.clone(), queue, self.space());
+            let stopping = self.0.stage.stopping();
+            let batching = propose::run(core.clone(), queue, self.space(), stopping);
             self.0.stage.task_on(&self.0.handle, "proposals", batching);
         }
         self.0.stage.vital_on(

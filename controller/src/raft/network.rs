@@ -35,6 +35,8 @@ const SNAPSHOT_PIECE: usize = 1 << 20;
 /// How often a connection is probed, and how long the answer may take: a peer behind a cut cable is given up after both.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// Before an absent peer is called again: far below an election, far above a busy loop.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2 windows for entries: a long distance must not throttle them.
 const WINDOW: u32 = 8 << 20;
 
@@ -242,7 +244,14 @@ impl RaftNetworkV2<Types> for PeerNetwork {
         });
         Box::pin(async move {
             let mut client = self.client(self.purpose)?;
-            let answers = client.append(messages).await.map_err(failure)?.into_inner();
+            let answers = match client.append(messages).await {
+                Ok(answers) => answers.into_inner(),
+                Err(status) => {
+                    // openraft's own back-off runs as it makes the next message, and a call that finds nobody asks for none.
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                    return Err(failure(status));
+                }
+            };
             let answers = answers.map(|message| {
                 let message = message.map_err(failure)?;
                 wire::decode_appended(message.payload).map_err(unreadable)

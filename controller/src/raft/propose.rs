@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::payload;
@@ -27,6 +28,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const LARGEST_PROPOSAL: usize = 8 << 20;
 /// Entries on their way at once. More would only make smaller entries.
 const IN_FLIGHT: usize = 4;
+/// How long stopping waits for entries that are on their way: a round to a quorum takes milliseconds where there is one.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long the free space is believed.
 const ROOM_FOR: Duration = Duration::from_millis(200);
 
@@ -60,8 +63,13 @@ pub(super) struct Waiting {
     pub(super) answer: oneshot::Sender<Result<Applied, Refused>>,
 }
 
-/// Collects what waits and writes it, until the queue is closed.
-pub(super) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, space: Space) {
+/// Collects what waits and writes it, until the queue is closed or this controller stops.
+pub(super) async fn run(
+    core: Arc<Core>,
+    mut queue: mpsc::Receiver<Waiting>,
+    space: Space,
+    stopping: CancellationToken,
+) {
     let mut batcher = Batcher {
         core,
         space,
@@ -72,6 +80,7 @@ pub(super) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, spa
     let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
+            () = stopping.cancelled() => break,
             Some(()) = in_flight.next() => {}
             first = queue.recv(), if in_flight.len() < IN_FLIGHT => {
                 let Some(first) = first else { break };
@@ -82,8 +91,11 @@ pub(super) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Waiting>, spa
             }
         }
     }
-    // Whoever still waits gets an answer.
-    while in_flight.next().await.is_some() {}
+    // What is agreed on soon is answered; who waits for more hears that this controller is stopping.
+    let answered = async { while in_flight.next().await.is_some() {} };
+    if tokio::time::timeout(LAST_ANSWERS, answered).await.is_err() {
+        tracing::info!("stopping with writes whose outcome is not known here");
+    }
 }
 
 struct Batcher {

@@ -49,7 +49,11 @@ fn settings_of(cluster: &str) -> Settings {
 
 /// A controller with a root, on a disk.
 async fn controller(here: &Path, supervisor: &mut Supervisor) -> (Raft, Authority) {
-    let admin = AdminCertificate { name: "ada".to_owned(), directory: here.join("admin"), endpoints: Vec::new() };
+    let admin = AdminCertificate {
+        name: "ada".to_owned(),
+        directory: here.join("admin"),
+        endpoints: Vec::new(),
+    };
     let directory = here.join("secrets");
     crate::peer_ca::init(&directory, "mesh.local", &admin, None).unwrap();
     let secrets = Secrets::load(&directory).unwrap();
@@ -57,11 +61,19 @@ async fn controller(here: &Path, supervisor: &mut Supervisor) -> (Raft, Authorit
     let tls = PeerTls::new(&secrets, &directory, "c1", &data.id().to_string()).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = settings_of(secrets.cluster_id());
-    let raft = Raft::start(settings, data, listener, &tls, supervisor.stage("raft")).await.unwrap();
+    let raft = Raft::start(settings, data, listener, &tls, supervisor.stage("raft"))
+        .await
+        .unwrap();
     let keyring = Keyring::new(secrets.into_kek());
     let agreement: Arc<dyn Agreement> = Arc::new(raft.clone());
     let stage = supervisor.stage("identity");
-    let authority = Authority::start(&stage, super::settings(), keyring, agreement, ServerTls::new());
+    let authority = Authority::start(
+        &stage,
+        super::settings(),
+        keyring,
+        agreement,
+        ServerTls::new(),
+    );
     let mut standing = authority.standing();
     let issuing = standing.wait_for(|standing| *standing == Standing::Issuing);
     tokio::time::timeout(LIMIT, issuing).await.unwrap().unwrap();
@@ -69,8 +81,13 @@ async fn controller(here: &Path, supervisor: &mut Supervisor) -> (Raft, Authorit
 }
 
 async fn write(raft: &Raft, command: Command) {
-    let proposal =
-        Proposal { author: "test".to_owned(), client: String::new(), sequence: 0, time_millis: 0, command };
+    let proposal = Proposal {
+        author: "test".to_owned(),
+        client: String::new(),
+        sequence: 0,
+        time_millis: 0,
+        command,
+    };
     raft.propose(proposal).await.unwrap().accepted().unwrap();
 }
 
@@ -84,17 +101,32 @@ async fn no_key_is_on_the_disk_or_in_a_backup_and_the_scan_finds_them_once_the_s
     }
     let backup = raft.save_snapshot().await.unwrap();
     let state = raft.state().borrow().clone();
-    let keyring = Keyring::new(Secrets::load(&here.path().join("secrets")).unwrap().into_kek());
+    let keyring = Keyring::new(
+        Secrets::load(&here.path().join("secrets"))
+            .unwrap()
+            .into_kek(),
+    );
     let [root, data_key] = secrets(&state, &keyring);
     let disk = everything(&here.path().join("data"));
-    assert!(found(&disk, &state.mesh().roots()[0].certificate), "the scan does not see the log");
+    assert!(
+        found(&disk, &state.mesh().roots()[0].certificate),
+        "the scan does not see the log"
+    );
     assert!(!found(&disk, &root) && !found(&disk, &data_key));
     let backup = std::fs::read(backup.path()).unwrap();
     assert!(!found(&backup, &root) && !found(&backup, &data_key));
 
     let sealed = vec![unsealed("data-key", &data_key), unsealed("root", &root)];
     let roots = state.mesh().roots().to_vec();
-    write(&raft, Command::SetTrust(SetTrust { expected_revision: state.trust_revision(), roots, sealed })).await;
+    write(
+        &raft,
+        Command::SetTrust(SetTrust {
+            expected_revision: state.trust_revision(),
+            roots,
+            sealed,
+        }),
+    )
+    .await;
     let disk = everything(&here.path().join("data"));
     assert!(found(&disk, &root) && found(&disk, &data_key));
     raft.stop(true).await;

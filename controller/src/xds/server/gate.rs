@@ -112,10 +112,7 @@ mod tests {
             Box::pin(async { Ok(Arc::default()) })
         }
 
-        fn renew_leases(
-            &self,
-            _: Vec<LeaseId>,
-        ) -> BoxFuture<'static, Result<(), AgreementError>> {
+        fn renew_leases(&self, _: Vec<LeaseId>) -> BoxFuture<'static, Result<(), AgreementError>> {
             Box::pin(async { Ok(()) })
         }
     }
