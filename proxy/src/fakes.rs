@@ -125,6 +125,14 @@ impl Drop for Controller {
 }
 
 impl Controller {
+    /// Ends it, and gives back its address once that is free again.
+    pub(crate) async fn stop(mut self) -> SocketAddr {
+        self.serving.abort();
+        // The error says that it was aborted.
+        (&mut self.serving).await.unwrap_err();
+        self.address
+    }
+
     pub(crate) fn host_port(&self) -> HostPort {
         self.address.to_string().parse().unwrap()
     }
@@ -132,16 +140,7 @@ impl Controller {
 
 /// Serves `routes` on a free port of loopback.
 pub(crate) async fn serve(tls: Arc<ServerConfig>, routes: Routes) -> Controller {
-    serve_on("127.0.0.1:0".parse().unwrap(), tls, routes).await
-}
-
-/// Serves `routes` on an address, the one of a controller that was there before.
-pub(crate) async fn serve_on(
-    address: SocketAddr,
-    tls: Arc<ServerConfig>,
-    routes: Routes,
-) -> Controller {
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = accepted(listener, TlsAcceptor::from(tls));
     let serving = tokio::spawn(async move {
@@ -234,7 +233,16 @@ pub(crate) async fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<
 
 /// TLS before a server that speaks plain TCP: `backend`, which may come and go.
 pub(crate) async fn front(tls: Arc<ServerConfig>, backend: SocketAddr) -> Controller {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    front_on("127.0.0.1:0".parse().unwrap(), tls, backend).await
+}
+
+/// The same on an address, the one of a front that was there before and whose connections are gone with it.
+pub(crate) async fn front_on(
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    backend: SocketAddr,
+) -> Controller {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let acceptor = TlsAcceptor::from(tls);
     let serving = tokio::spawn(async move {

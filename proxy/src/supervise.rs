@@ -28,7 +28,8 @@ pub struct VitalTaskEnded {
 /// Starts tasks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tasks {
-    running: TaskTracker,
+    vital: TaskTracker,
+    ordinary: TaskTracker,
     stopping: CancellationToken,
     ended: mpsc::UnboundedSender<VitalTaskEnded>,
 }
@@ -44,7 +45,8 @@ pub fn tasks() -> (Tasks, Endings) {
     // Unbounded is bounded here: a vital task sends once, when it ends.
     let (ended, endings) = mpsc::unbounded_channel();
     let tasks = Tasks {
-        running: TaskTracker::new(),
+        vital: TaskTracker::new(),
+        ordinary: TaskTracker::new(),
         stopping: CancellationToken::new(),
         ended,
     };
@@ -85,7 +87,7 @@ impl Tasks {
             stopping: self.stopping.clone(),
             ended: self.ended.clone(),
         };
-        self.running.spawn(async move {
+        self.vital.spawn(async move {
             // All of it moves in, so that it is dropped with the task, whatever way that ends.
             let mut guard = guard;
             let end = work.await;
@@ -94,9 +96,10 @@ impl Tasks {
         debug!(task, "started");
     }
 
-    /// Starts a task that may end when its work is done: one connection, one question.
+    /// Starts a task that may end when its work is done: one connection, one question. Nobody waits for it at the end: what
+    /// must be finished is held by the drain.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.running.spawn(work);
+        self.ordinary.spawn(work);
     }
 
     /// Is cancelled once the tasks are to end. A task watches it and returns.
@@ -106,16 +109,16 @@ impl Tasks {
 
     /// How many tasks there are now.
     pub fn count(&self) -> usize {
-        self.running.len()
+        self.vital.len() + self.ordinary.len()
     }
 
-    /// Tells the tasks to end and waits for them, within a limit.
+    /// Tells the tasks to end and waits for the vital ones, within a limit.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        self.running.close();
-        let ended = tokio::time::timeout(STOP_LIMIT, self.running.wait()).await;
+        self.vital.close();
+        let ended = tokio::time::timeout(STOP_LIMIT, self.vital.wait()).await;
         if ended.is_err() {
-            let tasks = self.running.len();
+            let tasks = self.vital.len();
             warn!(tasks, "did not end in time; going on without them");
         }
     }

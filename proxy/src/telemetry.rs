@@ -75,15 +75,25 @@ pub fn start(level: &str, format: LogFormat) -> Result<LogLevel, LogError> {
 }
 
 #[cfg(test)]
+impl LogLevel {
+    /// A level that nobody logs by; the filter must live as long as the handle.
+    pub(crate) fn for_test() -> Self {
+        let filter = parse("info").expect("a level");
+        let (filter, handle) = reload::Layer::new(filter);
+        let subscriber = tracing_subscriber::registry().with(filter);
+        Box::leak(Box::new(subscriber));
+        Self { filter: handle }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn the_level_can_be_read_and_changed() {
-        let (filter, handle) = reload::Layer::new(parse("info").unwrap());
-        let _subscriber = tracing_subscriber::registry().with(filter);
-        let level = LogLevel { filter: handle };
+        let level = LogLevel::for_test();
         assert_eq!(level.get().unwrap(), "info");
         level.set("warn,maille_proxy::xds=debug").unwrap();
         assert_eq!(level.get().unwrap(), "maille_proxy::xds=debug,warn");

@@ -10,7 +10,7 @@ mod names;
 mod publish;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod translate;
 
 pub use client::{Settings, start};

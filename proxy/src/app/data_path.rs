@@ -42,7 +42,10 @@ pub(super) fn mesh(identity: &Identity, tasks: &Tasks) -> watch::Receiver<Option
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "the certificate cannot be used between proxies; the one before stays");
+                    warn!(
+                        error,
+                        "the certificate cannot be used between proxies; the one before stays"
+                    );
                 }
             }
             tokio::select! {
@@ -137,7 +140,10 @@ impl DataPath {
     fn accept(&self, name: &'static str, accepting: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.tasks.stopping();
         self.tasks.vital(name, async move {
-            accepting.await;
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = accepting => {}
+            }
             stopping.cancelled().await;
         });
     }

@@ -42,8 +42,12 @@ pub(super) fn join(config: &Config) -> Result<(Option<JoinToken>, Controllers), 
     };
     let mut controllers = config.controllers.clone();
     if controllers.is_empty() {
-        let named = token.iter().flat_map(|token: &JoinToken| &token.controllers);
-        controllers = named.map(address).collect::<Result<_, _>>()?;
+        let named = token
+            .iter()
+            .flat_map(|token: &JoinToken| &token.controllers);
+        controllers = named
+            .map(|named| address(named))
+            .collect::<Result<_, _>>()?;
     }
     if controllers.is_empty() {
         return Err(JoinError::NoControllers);
@@ -65,9 +69,9 @@ fn read(path: &PathBuf) -> Result<Option<JoinToken>, JoinError> {
     }
 }
 
-fn address(address: &String) -> Result<HostPort, JoinError> {
+fn address(address: &str) -> Result<HostPort, JoinError> {
     address.parse().map_err(|problem| JoinError::Address {
-        address: address.clone(),
+        address: address.to_owned(),
         problem,
     })
 }

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::registration::Registration;
-use crate::supervise::{Endings, Tasks};
+use crate::supervise::{Endings, Readiness, Tasks};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ pub(super) struct Parts {
     pub(super) drain: Drain,
     pub(super) drain_asked: Arc<Notify>,
     pub(super) registration: Registration,
+    pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) endings: Endings,
 }
@@ -57,6 +58,8 @@ impl Parts {
                 return Err(ended.into());
             }
         }
+        // From now on probes say so.
+        let _draining = self.readiness.wait_for("the end of the drain");
         tokio::select! {
             () = self.drain() => {}
             signal = signals.next() => warn!(signal, "ending at once"),
@@ -67,11 +70,16 @@ impl Parts {
     }
 
     async fn drain(&self) {
-        if !self.registration.withdraw(WITHDRAW_LIMIT).await {
-            warn!("the control plane does not know of the drain; peers will find out by failing");
+        // Who was never registered is called by nobody.
+        if *self.registration.registered().borrow() {
+            if !self.registration.withdraw(WITHDRAW_LIMIT).await {
+                warn!(
+                    "the control plane does not know of the drain; peers will find out by failing"
+                );
+            }
+            // Peers hear of it within this time and send nothing new.
+            tokio::time::sleep(self.config.drain_delay).await;
         }
-        // Peers hear of it within this time and send nothing new.
-        tokio::time::sleep(self.config.drain_delay).await;
         let left = self.drain.drain(self.config.drain_timeout).await;
         if left > 0 {
             warn!(left, limit = ?self.config.drain_timeout, "not everything has ended in time");

@@ -47,7 +47,7 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
 
     let drain_asked = Arc::new(Notify::new());
     let admin = Arc::new(Admin {
-        readiness,
+        readiness: readiness.clone(),
         metrics: metrics.clone(),
         log,
         identity: identity.clone(),
@@ -67,7 +67,12 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
     };
     data_path.start(work, waits.listeners)?;
     start_dns(&config, &xds, &metrics, &tasks).await?;
-    tasks.spawn(ready_when_told(identity.clone(), xds, waits.certificate, waits.configuration));
+    tasks.spawn(ready_when_told(
+        identity.clone(),
+        xds,
+        waits.certificate,
+        waits.configuration,
+    ));
     let registration = start_registration(&config, controllers, identity, &tasks);
     info!(workload = %config.workload.node(), version = env!("CARGO_PKG_VERSION"), "started");
 
@@ -76,6 +81,7 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
         drain,
         drain_asked,
         registration,
+        readiness,
         tasks,
         endings,
     };
@@ -123,7 +129,13 @@ fn start_admin(config: &Config, admin: &Arc<Admin>, tasks: &Tasks) -> anyhow::Re
     }];
     admin::bind("listen.admin", &loopback, Scope::Loopback, admin, tasks)?;
     let everywhere = &config.listen.metrics;
-    admin::bind("listen.metrics", everywhere, Scope::Everywhere, admin, tasks)?;
+    admin::bind(
+        "listen.metrics",
+        everywhere,
+        Scope::Everywhere,
+        admin,
+        tasks,
+    )?;
     Ok(())
 }
 
@@ -155,7 +167,9 @@ async fn ready_when_told(
     identity.first().await;
     drop(certificate);
     let mut snapshots = xds.snapshots().clone();
-    let told = snapshots.wait_for(|snapshot| snapshot.inbound.is_some()).await;
+    let told = snapshots
+        .wait_for(|snapshot| snapshot.inbound.is_some())
+        .await;
     // An error means that the client is gone, and with it the process.
     if told.is_ok() {
         drop(configuration);

@@ -99,7 +99,7 @@ colour: red
             "listen.metrics: 127.0.0.1:4740 is taken by listen.outbound",
             "workers: 0: must be a whole number from 1 to 64",
             "drainTimeout: \"fast\": must be a duration such as 500ms, 5s, 2m or 1h",
-            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, listen, advertise, egress, resolvers, workers, drainTimeout, drainDelay, log, logFormat",
+            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, listen, advertise, egress, virtualRanges, resolvers, workers, drainTimeout, drainDelay, log, logFormat",
         ],
     );
 }

@@ -98,6 +98,7 @@ fn refused(status: &Status) -> bool {
         Code::InvalidArgument,
         Code::NotFound,
         Code::AlreadyExists,
+        Code::FailedPrecondition,
         Code::PermissionDenied,
         Code::Unauthenticated,
     ];

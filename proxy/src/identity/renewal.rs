@@ -288,29 +288,43 @@ impl Keeper {
         let key = PrivateKey::generate()?;
         let mut backoff = Backoff::new(JOIN_PAUSE.0, JOIN_PAUSE.1);
         loop {
-            let mut failure = None;
-            let mut reached_all = true;
-            for controller in self.settings.controllers.shuffled() {
-                match issue::join(&controller, token, &self.wanted, &key).await {
-                    Ok(issued) => return Ok(issued),
-                    Err(IssueError::Join(refused @ JoinFailure::Token { .. })) => {
-                        return Err(refused.into());
-                    }
-                    Err(IssueError::Join(refused)) => failure = Some(refused),
-                    Err(error) => {
-                        reached_all = false;
-                        warn!(
-                            error = &error as &dyn std::error::Error,
-                            "no certificate yet"
-                        );
-                    }
+            match self.join_round(token, &key).await? {
+                Some(issued) => return Ok(issued),
+                None => tokio::time::sleep(backoff.pause()).await,
+            }
+        }
+    }
+
+    /// Asks every controller once. `None`: nobody has issued, and nobody has said anything final.
+    async fn join_round(
+        &self,
+        token: &JoinToken,
+        key: &PrivateKey,
+    ) -> Result<Option<Credentials>, JoinFailure> {
+        let mut token_refused = None;
+        let mut roots_refused = None;
+        let mut unreached = false;
+        for controller in self.settings.controllers.shuffled() {
+            match issue::join(&controller, token, &self.wanted, key).await {
+                Ok(issued) => return Ok(Some(issued)),
+                Err(IssueError::Join(refusal @ JoinFailure::Token { .. })) => {
+                    token_refused = Some(refusal);
+                }
+                Err(IssueError::Join(refusal)) => roots_refused = Some(refusal),
+                Err(error) => {
+                    unreached = true;
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "no certificate yet"
+                    );
                 }
             }
-            // One controller with other roots may be an impostor; if all have them, it is the token.
-            if let Some(failure) = failure.filter(|_| reached_all) {
-                return Err(failure.into());
-            }
-            tokio::time::sleep(backoff.pause()).await;
+        }
+        // One controller may be behind and not know the token yet; one with other roots may be an impostor.
+        match (token_refused, roots_refused) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Some(refusal)) if !unreached => Err(refusal),
+            _ => Ok(None),
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status as Code, Streaming};
 use tracing::{info, warn};
@@ -77,16 +78,16 @@ pub fn start(
         let listeners = state.held().of(TypeUrl::Listener).keys();
         xds.shared.names.restore(listeners.filter(own).cloned());
     }
-    let stopping = tasks.stopping();
-    let conversation = converse(settings, identity, disk, restored, xds.clone());
-    tasks.vital("xds", async move {
-        // Boxed: the conversation is large, and lives as long as the process.
-        let mut conversation = Box::pin(conversation);
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            () = &mut conversation => {}
-        }
-    });
+    let conversation = converse(
+        settings,
+        identity,
+        disk,
+        restored,
+        xds.clone(),
+        tasks.stopping(),
+    );
+    // Boxed: the conversation is large, and lives as long as the process.
+    tasks.vital("xds", Box::pin(conversation));
     xds
 }
 
@@ -124,8 +125,12 @@ async fn converse(
     disk: Disk,
     restored: Option<State>,
     xds: Xds,
+    stopping: CancellationToken,
 ) {
-    let credentials = identity.first().await;
+    let credentials = tokio::select! {
+        () = stopping.cancelled() => return,
+        credentials = identity.first() => credentials,
+    };
     let mut conversation = Conversation {
         state: restored.unwrap_or_else(|| fresh(&settings, &credentials)),
         credentials: identity.credentials(),
@@ -134,19 +139,11 @@ async fn converse(
         disk,
         save_at: None,
     };
-    conversation.pin_upstreams();
-    let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
-    loop {
-        for controller in conversation.settings.controllers.shuffled() {
-            let heard = conversation.stream(&controller).await;
-            conversation.save().await;
-            if heard {
-                backoff.reset();
-                break;
-            }
-        }
-        tokio::time::sleep(backoff.pause()).await;
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = conversation.talk() => {}
     }
+    conversation.save().await;
 }
 
 /// Why a stream ended.
@@ -176,6 +173,23 @@ struct Conversation {
 }
 
 impl Conversation {
+    /// One stream after the other, for as long as the process lives.
+    async fn talk(&mut self) {
+        self.pin_upstreams();
+        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        loop {
+            for controller in self.settings.controllers.shuffled() {
+                let heard = self.stream(&controller).await;
+                self.save().await;
+                if heard {
+                    backoff.reset();
+                    break;
+                }
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
     /// One stream from its beginning to its end. Answers whether anything was heard.
     async fn stream(&mut self, controller: &HostPort) -> bool {
         let Some(credentials) = self.credentials.borrow_and_update().clone() else {

@@ -3,11 +3,11 @@
 
 mod messages;
 
-pub(super) use messages::*;
+pub(crate) use messages::*;
 
 use super::{Answer, Settings, Xds, start};
 use crate::controllers::Controllers;
-use crate::fakes::{Authority, Controller, TRUST_DOMAIN, eventually, front, spiffe};
+use crate::fakes::{Authority, Controller, TRUST_DOMAIN, eventually, front, front_on, spiffe};
 use crate::identity::{self, Identity, Stored};
 use crate::snapshot::{Directory, Resolution, Snapshot};
 use crate::supervise::{Tasks, tasks};
@@ -24,21 +24,22 @@ const OUT: &str = "out/240.0.0.1:80";
 const PORT: &str = "shop/api:80";
 
 /// A control plane, a certificate and a data directory that outlive proxies.
-struct World {
-    server: FakeServer,
+pub(crate) struct World {
+    pub(crate) server: FakeServer,
     front: Controller,
     authority: Authority,
     directory: tempfile::TempDir,
 }
 
 /// One life of a proxy.
-struct Life {
-    xds: Xds,
+pub(crate) struct Life {
+    pub(crate) xds: Xds,
+    pub(crate) identity: Identity,
     tasks: Tasks,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let authority = Authority::new();
         let directory = tempfile::tempdir().unwrap();
         let credentials = authority.credentials(&spiffe("shop", "web"));
@@ -57,7 +58,7 @@ impl World {
     }
 
     /// A service whose closure is complete.
-    fn service(&self) {
+    pub(crate) fn service(&self) {
         self.server.set(PORT, &cluster(PORT));
         self.server.set(PORT, &endpoints(PORT, &["10.0.0.1:8080"]));
         self.server.set(OUT, &http_listener(OUT, PORT));
@@ -80,7 +81,7 @@ impl World {
         identity::start(settings, snapshots, tasks).unwrap()
     }
 
-    fn start(&self) -> Life {
+    pub(crate) fn start(&self) -> Life {
         let (tasks, _) = tasks();
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let settings = Settings {
@@ -91,8 +92,12 @@ impl World {
             directory: self.directory.path().to_owned(),
         };
         let identity = self.identity(snapshots, &tasks);
-        let xds = start(settings, identity, publish, &tasks);
-        Life { xds, tasks }
+        let xds = start(settings, identity.clone(), publish, &tasks);
+        Life {
+            xds,
+            identity,
+            tasks,
+        }
     }
 
     /// Waits until what is on disk has this many bytes or more than it had, and is quiet.
@@ -116,6 +121,15 @@ impl World {
 }
 
 impl Life {
+    /// Calls the world's service, so that all of it is known.
+    pub(crate) async fn call(&self) {
+        assert!(matches!(
+            self.resolve(OUT, SOON).await,
+            Resolution::Found(_)
+        ));
+        self.until("the policy", |now| now.inbound.is_some()).await;
+    }
+
     /// Waits for a snapshot that passes.
     async fn until(&self, what: &str, passes: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let mut snapshots = self.xds.snapshots().clone();
@@ -131,7 +145,7 @@ impl Life {
 }
 
 const SOON: Duration = Duration::from_secs(10);
-const MOMENT: Duration = Duration::from_millis(100);
+pub(crate) const MOMENT: Duration = Duration::from_millis(100);
 
 #[tokio::test]
 async fn nothing_is_known_before_the_first_answer_and_then_the_inbound_policy_is() {
@@ -396,16 +410,12 @@ async fn a_controller_that_is_behind_is_not_listened_to() {
     let world = World::new().await;
     let life = world.start();
     life.until("the policy", |now| now.inbound.is_some()).await;
-    let address = world.server.address();
     let seen = life.xds.current().index;
-    drop(world.server);
+    let address = world.front.stop().await;
     // The same incarnation at index 1, with nothing in it.
-    let behind = loop {
-        match FakeServer::start_at(address).await {
-            Ok(server) => break server,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let behind = FakeServer::start().await.unwrap();
+    let tls = world.authority.controller();
+    let _front = front_on(address, tls, behind.address()).await;
     let refused = || {
         let error = life.xds.status().borrow().last_error.clone()?;
         error.contains("behind").then_some(error)
@@ -414,5 +424,59 @@ async fn a_controller_that_is_behind_is_not_listened_to() {
     assert!(error.contains("1.1, behind 1.2"), "{error}");
     assert_eq!(life.xds.current().index, seen);
     assert!(life.xds.current().inbound.is_some());
-    drop(behind);
+}
+
+#[tokio::test]
+async fn another_incarnation_is_followed_from_its_beginning() {
+    let world = World::new().await;
+    let life = world.start();
+    life.until("the policy", |now| now.inbound.is_some()).await;
+    world.server.restore();
+    world.service();
+    let address = world.front.stop().await;
+    let tls = world.authority.controller();
+    let _front = front_on(address, tls, world.server.address()).await;
+    let version = world.server.version();
+    let snapshot = life.until("the new life", |now| now.incarnation == version.incarnation);
+    assert!(snapshot.await.inbound.is_some());
+    assert!(matches!(
+        life.resolve(OUT, SOON).await,
+        Resolution::Found(_)
+    ));
+}
+
+/// A file that version 1 wrote. It must be readable for as long as version 1 is.
+#[test]
+fn the_stored_configuration_of_a_released_version_can_be_read() {
+    use super::disk::{Disk, Owner};
+    use super::state::State;
+    let golden = include_bytes!("golden/configuration.v1");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("configuration");
+    std::fs::write(&path, golden).unwrap();
+    let disk = Disk::new(directory.path());
+    let identity: Arc<str> = spiffe("shop", "web").into();
+    let saved = disk.load(&identity, 1_000).unwrap().unwrap();
+    assert_eq!(saved.version.to_string(), "1.6");
+    let mut state = State::new(identity.clone(), "in/shop/web-1".into(), "roots/x".into());
+    state.restore(saved.version, saved.resources);
+    let snapshot = state.snapshot();
+    assert!(snapshot.inbound.is_some() && snapshot.listeners.contains_key(OUT));
+    let not_after = 2_000;
+    let owner = Owner {
+        identity,
+        not_after,
+    };
+    disk.store(&Disk::encode(&owner, saved.version, state.held()))
+        .unwrap();
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!(written, golden, "the format changed; give it a new version");
+    assert!(
+        disk.load(&spiffe("shop", "web"), 2_000).is_err(),
+        "it ends with its certificate"
+    );
+    assert!(
+        disk.load(&spiffe("shop", "api"), 1_000).is_err(),
+        "it is somebody else's"
+    );
 }
