@@ -10,6 +10,7 @@ use rand::Rng;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use xds_api::generated::maille::v1 as api;
 use xds_api::generated::maille::v1::admin_client::AdminClient;
 
 use crate::args::Reach;
@@ -20,6 +21,8 @@ pub use credentials::Credentials;
 /// A client of the admin API at one controller.
 pub type Client = AdminClient<Channel>;
 
+/// Longer than an election; after that a follower's view is better than none.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// The first pause after every controller has been tried in vain; it doubles up to `PAUSE_MAX`.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// An election takes under a second: more patience between rounds would only be felt.
@@ -134,6 +137,30 @@ impl Cluster {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// The members, as the leader sees them where it answers soon: only it knows who is reachable and how far behind.
+    ///
+    /// # Errors
+    /// What the last controller said, as a status.
+    pub async fn members(&self) -> Result<api::MembersResponse, Status> {
+        let soon = Cluster {
+            patience: LEADER_PATIENCE.min(self.patience),
+            ..self.clone()
+        };
+        let by_leader = soon.call(async |mut client| {
+            let answer = client.members(api::MembersRequest {}).await?.into_inner();
+            let own = answer.state.as_ref().map(|state| &state.controller);
+            match answer.members.iter().find(|member| member.leader) {
+                Some(leader) if Some(&leader.name) == own => Ok(answer),
+                _ => Err(Status::unavailable("this controller does not lead")),
+            }
+        });
+        if let Ok(answer) = by_leader.await {
+            return Ok(answer);
+        }
+        self.call(async |mut client| Ok(client.members(api::MembersRequest {}).await?.into_inner()))
+            .await
     }
 
     /// Makes a call that must not be repeated: another controller is tried only while none has been connected.

@@ -11,6 +11,7 @@ use xds_api::generated::maille::v1 as api;
 
 use crate::admin::{Client, Credentials};
 use crate::binaries::Binaries;
+use crate::client;
 use crate::ports;
 use crate::process::{self, Process};
 use crate::wait;
@@ -341,6 +342,11 @@ impl Cluster {
             };
             let good = committed > 0 && !leader.is_empty() && all.iter().all(settled);
             ensure!(good, "{}", brief(&all));
+            for index in self.running() {
+                let health = self.controllers[index].address("health");
+                let answer = client::get(health, "/ready").await?;
+                ensure!(answer.status == 200, "/ready answers: {}", answer.body);
+            }
             Ok::<_, anyhow::Error>(leader)
         })
         .await?;

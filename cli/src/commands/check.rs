@@ -161,9 +161,7 @@ fn agreement(answers: &[api::StatusResponse]) -> Finding {
 }
 
 async fn members(cluster: &Cluster) -> Vec<Finding> {
-    let answer = cluster
-        .call(async |mut client| Ok(client.members(api::MembersRequest {}).await?.into_inner()))
-        .await;
+    let answer = cluster.members().await;
     let members = match answer {
         Ok(answer) => answer.members,
         Err(status) => return vec![unanswered("members-reachable", &status)],

@@ -43,9 +43,7 @@ pub(super) async fn run(args: &Members, cluster: &Cluster, printer: Printer) -> 
 }
 
 async fn list(cluster: &Cluster, printer: Printer) -> Outcome {
-    let answer = cluster
-        .call(async |mut client| Ok(client.members(api::MembersRequest {}).await?.into_inner()))
-        .await;
+    let answer = cluster.members().await;
     let answer = answer.map_err(|status| Failure::from_status("list the members", &status, &[]))?;
     let members = answer.members.into_iter().map(member).collect::<Vec<_>>();
     printer.result(&members, || {

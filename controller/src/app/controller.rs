@@ -103,7 +103,7 @@ async fn start(
         Arc::clone(&agreement),
         server_tls.clone(),
     );
-    readiness::watch(&stage, &ready, &consensus.raft, &authority);
+    readiness::watch(&stage, &ready, &consensus.raft, &authority, &config.name);
 
     let stage = supervisor.stage("registration");
     let leases = Leases::new(&metrics);

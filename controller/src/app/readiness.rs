@@ -1,14 +1,23 @@
-//! Ready is a controller that is a member, knows a leader and can sign.
+//! Ready is a controller that is a member, is known by name, knows a leader and can sign.
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Readiness;
 use crate::identity::{Authority, Standing};
+use crate::model::State;
 use crate::raft::Raft;
 use crate::supervise::Stage;
 
-pub(super) fn watch(stage: &Stage, ready: &Readiness, raft: &Raft, authority: &Authority) {
+pub(super) fn watch(
+    stage: &Stage,
+    ready: &Readiness,
+    raft: &Raft,
+    authority: &Authority,
+    name: &str,
+) {
     let stopping = stage.stopping();
     let formation = |waiting: &String| match waiting.as_str() {
         "" => None,
@@ -22,6 +31,15 @@ pub(super) fn watch(stage: &Stage, ready: &Readiness, raft: &Raft, authority: &A
             formation,
             stopping.clone(),
         ),
+    );
+    let name = name.to_owned();
+    let described = move |state: &Arc<State>| {
+        let known = state.members().values().any(|member| member.name == name);
+        (!known).then(|| "the cluster has not agreed on its description yet".to_owned())
+    };
+    stage.vital(
+        "ready: described",
+        follow(ready.clone(), raft.state(), described, stopping.clone()),
     );
     let leader = |leadership: &crate::raft::Leadership| {
         leadership

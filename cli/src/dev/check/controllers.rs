@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use xds_api::generated::maille::v1 as api;
 
 use crate::dev::mesh::Mesh;
 use crate::failure::{Failure, Outcome};
@@ -15,17 +14,10 @@ pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     let leader = mesh.controllers.leader().await?;
     let name = mesh.controllers.members[leader].name;
     let cluster = mesh.controllers.cluster();
-    let members = cluster
-        .call(async |mut client| {
-            Ok(client
-                .members(api::MembersRequest {})
-                .await?
-                .into_inner()
-                .members)
-        })
-        .await;
+    let members = cluster.members().await;
     let members =
         members.map_err(|status| Failure::from_status("list the members", &status, &[]))?;
+    let members = members.members;
     let views = mesh
         .controllers
         .views()
