@@ -164,6 +164,11 @@ impl<T> Balancer<T> {
         self.counts.connection(&self.state.load().cluster.limits)
     }
 
+    /// Counts a request that waits for a connection, if one more may.
+    pub fn pending(&self) -> Result<Permit, Overloaded> {
+        self.counts.pending(&self.state.load().cluster.limits)
+    }
+
     /// Counts a retry, if the budget has room.
     pub fn retry(&self) -> Option<RetryPermit> {
         self.counts

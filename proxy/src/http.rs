@@ -7,6 +7,7 @@ mod application;
 mod body;
 mod failure;
 mod headers;
+mod interim;
 mod matching;
 mod mesh;
 mod replay;
@@ -18,8 +19,9 @@ mod watch;
 
 pub use application::Application;
 pub use body::{Body, BodyError};
-pub use failure::{ERROR, Failure};
+pub use failure::{ERROR, Failure, Unserved};
 pub use headers::{FORWARDED_CLIENT, change, clean_response, forget_hops, is_grpc};
+pub use interim::Interim;
 pub use matching::select;
 pub use mesh::{Arrival, Kind, arrive, exchange};
 pub use replay::Replay;

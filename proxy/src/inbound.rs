@@ -76,16 +76,20 @@ impl Inbound {
 
     /// One connection, from its first byte to its last.
     pub async fn serve(self: Arc<Self>, stream: TcpStream) {
-        let addresses = stream
-            .local_addr()
-            .and_then(|local| Ok((local, net::original_destination(&stream)?)));
+        let local = stream.local_addr();
+        let addresses = local.and_then(|local| Ok((local, net::original_destination(&stream)?)));
         match addresses {
             Ok((local, original)) if local == original || self.owns(original) => {
-                mesh::serve(self, stream, local.ip()).await
+                mesh::serve(self, stream, local.ip()).await;
             }
-            Ok((_, original)) => plain::serve(self, stream, original).await,
+            Ok((_, original)) => self.serve_redirected(stream, original).await,
             Err(error) => tracing::debug!(%error, "a connection was gone before it was looked at"),
         }
+    }
+
+    /// One connection that was going to `original`, an application's port: it is not from the mesh.
+    pub async fn serve_redirected(self: Arc<Self>, stream: TcpStream, original: SocketAddr) {
+        plain::serve(self, stream, original).await;
     }
 
     /// Whether the proxy listens there itself.

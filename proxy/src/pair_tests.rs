@@ -1,4 +1,9 @@
 //! A pair of proxies on the loopback, end to end: what the application sees, and what the client gets.
 
+mod failures;
 mod http1;
+mod http2;
 mod opaque;
+mod policy;
+mod retries;
+mod routes;

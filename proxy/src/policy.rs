@@ -14,6 +14,8 @@ pub struct PeerIdentity {
     pub id: Arc<str>,
     /// The namespace in it.
     pub namespace: Arc<str>,
+    /// The trust domain in it.
+    pub trust_domain: Arc<str>,
 }
 
 /// What of a request the rules look at.

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// What a new endpoint is taken to need: low enough to be tried, high enough not to be flooded at once.
 const FIRST_GUESS: Duration = Duration::from_millis(30);
+/// What a failure counts as: an endpoint that refuses at once must not look like the fastest one.
+const FAILED: Duration = Duration::from_secs(1);
 /// After this long a past latency counts a third.
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -191,6 +193,15 @@ impl<T> Lease<T> {
     /// The first byte of the answer is here.
     pub fn answered(&self, now: Instant) {
         let seconds = now.saturating_duration_since(self.since).as_secs_f64();
+        self.state.learnt.latency().add(seconds, now);
+    }
+
+    /// There will be no answer.
+    pub fn failed(&self, now: Instant) {
+        let seconds = now
+            .saturating_duration_since(self.since)
+            .max(FAILED)
+            .as_secs_f64();
         self.state.learnt.latency().add(seconds, now);
     }
 }

@@ -17,6 +17,7 @@ pub struct Overloaded {
 pub(super) struct Counts {
     requests: AtomicU32,
     connections: AtomicU32,
+    pending: AtomicU32,
     retries: AtomicU32,
 }
 
@@ -53,6 +54,14 @@ impl Counts {
             |counts| &counts.connections,
             limits.max_connections,
             "maxConnections",
+        )
+    }
+
+    pub(super) fn pending(self: &Arc<Self>, limits: &Limits) -> Result<Permit, Overloaded> {
+        self.take(
+            |counts| &counts.pending,
+            limits.max_pending_requests,
+            "maxPendingRequests",
         )
     }
 

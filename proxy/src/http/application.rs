@@ -1,7 +1,8 @@
 //! Plain HTTP towards an application, or an endpoint outside the mesh: its HTTP/1 connections, kept and used again, and HTTP/2.
 
 use super::body::Body;
-use super::failure::Failure;
+use super::failure::{Failure, Unserved};
+use super::interim;
 use super::mesh;
 use super::upgrade::{self, Upgrade};
 use crate::metrics::Metrics;
@@ -80,43 +81,52 @@ impl Application {
     pub async fn exchange(
         self: &Arc<Self>,
         request: Request<Body>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Unserved> {
         if request.version() == Version::HTTP_2 {
-            return mesh::exchange(&self.http2, self.connect_limit, &self.tasks, None, request)
-                .await;
+            // How much waits for an application is bounded where it comes from.
+            let queue = || Ok(());
+            return mesh::exchange(
+                &self.http2,
+                self.connect_limit,
+                &self.tasks,
+                None,
+                request,
+                queue,
+            )
+            .await;
         }
-        self.exchange_http1(request).await
+        match self.take().await {
+            Ok((send, rested)) => Ok(self.exchange_http1(send, rested, request).await?),
+            Err(failure) => Err(Unserved::Unsent(Box::new(request), failure)),
+        }
     }
 
     async fn exchange_http1(
         self: &Arc<Self>,
+        mut send: SendRequest<Body>,
+        mut rested: Duration,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let upgrade = request.extensions_mut().remove::<Upgrade>();
         restore(&mut request, upgrade.as_ref());
-        let body = match &upgrade {
-            // The bytes after the upgrade are no body of the request.
-            Some(_) => Some(std::mem::replace(request.body_mut(), Body::empty())),
-            None => None,
-        };
-        let mut tries = 0;
-        let (response, send) = loop {
-            let (send, rested) = self.take().await?;
+        interim::listen(&mut request);
+        // The bytes after the upgrade are no body of the request.
+        let bytes = upgrade.map(|_| std::mem::replace(request.body_mut(), Body::empty()));
+        loop {
             let spare = (rested >= DOUBTFUL).then(|| repeatable(&request)).flatten();
-            match self.send(send, request).await {
-                Ok(answered) => break answered,
-                Err(Broken {
-                    unsent: Some(again),
-                }) if rested > Duration::ZERO && tries < IDLE_CONNECTIONS => request = *again,
-                Err(Broken { unsent: None }) if spare.is_some() => match spare {
-                    Some(again) => request = again,
-                    None => return Err(Failure::Reset),
-                },
-                Err(_) => return Err(Failure::Reset),
-            }
-            tries += 1;
-        };
-        Ok(self.receive(response, send, body))
+            let unsent = match self.send(send, request).await {
+                Ok((response, send)) => return Ok(self.receive(response, send, bytes)),
+                Err(Broken { unsent }) => unsent.map(|unsent| *unsent),
+            };
+            // Only a connection that had rested may have been closed before it was asked: a new one failed for good.
+            let again = if rested > Duration::ZERO {
+                unsent.or(spare)
+            } else {
+                None
+            };
+            request = again.ok_or(Failure::Reset)?;
+            (send, rested) = self.take().await?;
+        }
     }
 
     async fn send(

@@ -3,7 +3,7 @@
 use super::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 
 /// Names the failure, on every answer that the proxy makes itself.
 pub const ERROR: HeaderName = HeaderName::from_static("maille-error");
@@ -39,6 +39,30 @@ pub enum Failure {
     BadRequest,
     /// An upgrade that the other side's protocol does not know.
     Upgrade,
+}
+
+/// A request without a response.
+#[derive(Debug)]
+pub enum Unserved {
+    /// It never left, so it can go elsewhere.
+    Unsent(Box<Request<Body>>, Failure),
+    /// It may have been looked at.
+    Failed(Failure),
+}
+
+impl Unserved {
+    /// Why.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Unsent(_, failure) | Self::Failed(failure) => *failure,
+        }
+    }
+}
+
+impl From<Failure> for Unserved {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// Name, HTTP status, gRPC status (`google.rpc.Code`), text.

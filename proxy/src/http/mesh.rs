@@ -2,12 +2,13 @@
 
 use super::application::FromHttp2;
 use super::body::Body;
-use super::failure::Failure;
+use super::failure::{Failure, Unserved};
+use super::interim::{self, Interim};
 use super::upgrade::Upgrade;
 use crate::supervise::Tasks;
 use crate::wire::{self, DialError, Peer, StreamLease};
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -37,55 +38,82 @@ pub struct Arrival {
 }
 
 /// Sends a request on a stream to `peer`. `port` names the target of `maille/1`; without it the peer is an application.
-pub async fn exchange(
+/// `queue` is asked before the request waits for a connection; what it gives is held meanwhile.
+pub async fn exchange<Q>(
     peer: &Peer,
     limit: Duration,
     tasks: &Tasks,
     port: Option<&HeaderValue>,
     request: Request<Body>,
-) -> Result<Response<Body>, Failure> {
+    queue: impl Fn() -> Result<Q, Failure>,
+) -> Result<Response<Body>, Unserved> {
+    let (lease, mut send) = match ready(peer, limit, queue).await {
+        Ok(ready) => ready,
+        Err(failure) => return Err(Unserved::Unsent(Box::new(request), failure)),
+    };
     let (mut parts, body) = request.into_parts();
     let version = parts.version;
     let upgrade = parts.extensions.remove::<Upgrade>();
+    let interim = parts.extensions.remove::<Interim>();
+    let expects = interim::expects(&parts.headers);
     depart(&mut parts, port, upgrade.as_ref());
-    let (lease, mut send) = ready(peer, limit).await?;
     let empty = body.is_end_stream();
     let sent = send.send_request(Request::from_parts(parts, ()), empty);
     let (mut response, stream) = sent.map_err(|error| failed(&error))?;
-    if !empty {
-        let mut sending = wire::Send::new(stream, body);
-        let answered = tokio::select! {
-            biased;
-            answered = &mut response => Some(answered),
-            sent = &mut sending => {
-                if let Err(error) = sent {
-                    tracing::debug!(%error, "a request body was not sent whole");
-                }
-                None
-            }
-        };
-        if let Some(answered) = answered {
-            // The body goes on after the response has begun, as gRPC's streams do.
-            if !sending.done() {
-                tasks.spawn(async move {
-                    if let Err(error) = sending.await {
-                        tracing::debug!(%error, "a request body was not sent whole");
-                    }
-                });
-            }
-            return finish(answered, lease, version, upgrade.as_ref());
+    let early = match expects && !empty {
+        true => interim::go_ahead(&mut response, interim.as_ref()).await,
+        false => None,
+    };
+    let answered = match early {
+        Some(answered) => answered,
+        None if empty => response.await,
+        None => with_body(response, wire::Send::new(stream, body), tasks).await,
+    };
+    Ok(finish(answered, lease, version, upgrade.as_ref())?)
+}
+
+/// Sends the body and waits for the response, whichever comes first. The body goes on after the response has begun, as
+/// gRPC's streams do.
+async fn with_body(
+    mut response: ResponseFuture,
+    mut sending: wire::Send<Body>,
+    tasks: &Tasks,
+) -> Result<Response<h2::RecvStream>, h2::Error> {
+    let sent = |sent: Result<(), wire::SendError>| {
+        if let Err(error) = sent {
+            tracing::debug!(%error, "a request body was not sent whole");
         }
+    };
+    let answered = tokio::select! {
+        biased;
+        answered = &mut response => answered,
+        ended = &mut sending => {
+            sent(ended);
+            return response.await;
+        }
+    };
+    if !sending.done() {
+        tasks.spawn(async move { sent(sending.await) });
     }
-    finish(response.await, lease, version, upgrade.as_ref())
+    answered
 }
 
 /// A connection that takes one more stream.
-async fn ready(peer: &Peer, limit: Duration) -> Result<(StreamLease, SendRequest<Bytes>), Failure> {
+async fn ready<Q>(
+    peer: &Peer,
+    limit: Duration,
+    queue: impl Fn() -> Result<Q, Failure>,
+) -> Result<(StreamLease, SendRequest<Bytes>), Failure> {
     for _ in 0..LEASES {
-        let lease = peer
-            .lease(limit)
-            .await
-            .map_err(|error| unreachable(&error))?;
+        let lease = match peer.ready() {
+            Some(lease) => lease,
+            None => {
+                let _held = queue()?;
+                peer.lease(limit)
+                    .await
+                    .map_err(|error| unreachable(&error))?
+            }
+        };
         let mut send = lease.send();
         if poll_fn(|context| send.poll_ready(context)).await.is_ok() {
             return Ok((lease, send));

@@ -3,6 +3,7 @@
 use super::application::FromHttp2;
 use super::body::Body;
 use super::failure::Failure;
+use super::interim::Interim;
 use super::mesh;
 use super::upgrade::{self, Upgrade};
 use crate::drain::Work;
@@ -131,15 +132,32 @@ async fn answer_http2<H: Handler>(handler: &H, stream: wire::Stream) {
     if mesh::restore_upgrade(&mut parts).is_none() {
         return send(stream.respond, Failure::BadRequest.response(false)).await;
     }
+    let interim = Interim::wanted(&mut parts);
     let request = Request::from_parts(parts, Body::http2(body));
-    answer(stream.respond, handler.handle(request)).await;
+    answer(stream.respond, interim, handler.handle(request)).await;
 }
 
-/// Answers a stream with what `handling` brings, unless the client loses interest before.
+/// Answers a stream with what `handling` brings, unless the client loses interest before. `interim` tells when the client is
+/// to send its body.
 pub async fn answer(
     mut respond: SendResponse<Bytes>,
+    interim: Option<Interim>,
     handling: impl Future<Output = Response<Body>>,
 ) {
+    let mut handling = pin!(handling);
+    if let Some(interim) = interim {
+        tokio::select! {
+            biased;
+            response = handling.as_mut() => return send(respond, response).await,
+            () = interim.told() => {}
+            _ = poll_fn(|context| respond.poll_reset(context)) => return,
+        }
+        let mut go_ahead = Response::new(());
+        *go_ahead.status_mut() = StatusCode::CONTINUE;
+        if let Err(error) = respond.send_informational(go_ahead) {
+            tracing::debug!(%error, "a client was gone before it was told to go ahead");
+        }
+    }
     let response = tokio::select! {
         biased;
         response = handling => response,

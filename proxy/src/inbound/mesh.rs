@@ -4,7 +4,9 @@ use super::Inbound;
 use super::port::PortView;
 use super::request::{Caller, ToPort};
 use crate::detect::Detected;
-use crate::http::{Arrival, Body, Failure, Kind, answer, arrive, serve_http1, serve_http2};
+use crate::http::{
+    Arrival, Body, Failure, Interim, Kind, answer, arrive, serve_http1, serve_http2,
+};
 use crate::metrics::{ConnectionLabels, Direction};
 use crate::net::Prefixed;
 use crate::opening::{Opening, open};
@@ -68,15 +70,16 @@ async fn serve_stream(caller: Arc<Caller>, stream: Stream) {
             port,
             kind: Kind::Http,
         }) => {
+            let interim = Interim::wanted(&mut parts);
             let request = Request::from_parts(parts, Body::http2(body));
-            answer(stream.respond, caller.answer(port, request)).await;
+            answer(stream.respond, interim, caller.answer(port, request)).await;
         }
         Some(Arrival {
             port,
             kind: Kind::Tcp,
         }) => serve_tunnel(caller, port, body, stream.respond).await,
         None => {
-            answer(stream.respond, async {
+            answer(stream.respond, None, async {
                 Failure::BadRequest.response(false)
             })
             .await
@@ -94,7 +97,7 @@ async fn serve_tunnel(
 ) {
     let refused = |failure: Failure| async move { failure.response(false) };
     let Some(view) = caller.view(port) else {
-        return answer(respond, refused(Failure::Denied)).await;
+        return answer(respond, None, refused(Failure::Denied)).await;
     };
     let may_be_http = !matches!(view.policy.protocol, Protocol::Tcp | Protocol::Tls);
     if !may_be_http && !view.allows(None) {
@@ -103,13 +106,13 @@ async fn serve_tunnel(
             &view.service,
             Failure::Denied.name(),
         );
-        return answer(respond, refused(Failure::Denied)).await;
+        return answer(respond, None, refused(Failure::Denied)).await;
     }
     let mut upstream = None;
     if !may_be_http {
         match connect(&view).await {
             Ok(application) => upstream = Some(Upstream::Tcp(application)),
-            Err(_) => return answer(respond, refused(Failure::Connect)).await,
+            Err(_) => return answer(respond, None, refused(Failure::Connect)).await,
         }
     }
     let mut accepted = Response::new(());

@@ -117,7 +117,8 @@ impl Caller {
             Protocol::Http2 | Protocol::Grpc => *request.version_mut() = Version::HTTP_2,
             _ => {}
         }
-        let mut response = application.exchange(request).await?;
+        let answered = application.exchange(request).await;
+        let mut response = answered.map_err(|unserved| unserved.failure())?;
         clean_response(&mut response);
         Ok(response)
     }

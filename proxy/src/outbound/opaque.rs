@@ -67,10 +67,11 @@ pub(super) async fn connect(bound: &Bound, key: u64) -> Result<Connected, Opaque
 
 fn report(cluster: &Cluster, lease: &Lease<Target>, connected: bool) {
     let now = Instant::now();
-    lease.answered(now);
     let outcome = if connected {
+        lease.answered(now);
         Outcome::Success
     } else {
+        lease.failed(now);
         Outcome::GatewayFailure
     };
     cluster.report(&lease.state, outcome, now);

@@ -5,8 +5,9 @@ use super::connection::Connection;
 use super::target::Target;
 use crate::balance::{EndpointState, Lease, Outcome, Permit, hash};
 use crate::http::{
-    Body, FORWARDED_CLIENT, Failure, Replay, Upgrade, Watch, backoff, change, clean_response,
-    forget_hops, is_gateway_error, is_grpc, redirect, rewrite, select, worth_retrying,
+    Body, FORWARDED_CLIENT, Failure, Replay, Unserved, Upgrade, Watch, backoff, change,
+    clean_response, forget_hops, is_gateway_error, is_grpc, redirect, rewrite, select,
+    worth_retrying,
 };
 use crate::metrics::{Direction, RequestMetrics};
 use crate::snapshot::{
@@ -19,6 +20,11 @@ use http_body::Body as _;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// Endpoints that a request without retries is taken to, as long as it never left.
+const ENDPOINTS: usize = 3;
+
+/// A response, and whose it is.
+type Served = (Response<Body>, Lease<Target>);
 /// A response, and what is given back once it has ended.
 type Answer = (Response<Body>, Option<(Lease<Target>, Permit)>);
 
@@ -210,14 +216,27 @@ impl Call<'_> {
         }
     }
 
+    /// Without retries. A request that never left goes to another endpoint all the same.
     async fn once(
         &self,
         cluster: &Cluster,
-        request: Request<Body>,
+        mut request: Request<Body>,
         key: u64,
-    ) -> Result<(Response<Body>, Lease<Target>), Failure> {
-        let (result, lease) = attempt(cluster, request, key, &[], None).await?;
-        Ok((result?, lease))
+    ) -> Result<Served, Failure> {
+        let mut tried = Vec::new();
+        loop {
+            let (result, lease) = attempt(cluster, request, key, &tried, None).await?;
+            match result {
+                Ok(response) => return Ok((response, lease)),
+                Err(Unserved::Unsent(again, failure))
+                    if tried.len() + 1 < ENDPOINTS && failure.of_endpoint() =>
+                {
+                    request = *again;
+                    tried.push(lease.state.clone());
+                }
+                Err(unserved) => return Err(unserved.failure()),
+            }
+        }
     }
 
     async fn tries(
@@ -227,7 +246,7 @@ impl Call<'_> {
         parts: Parts,
         body: Body,
         key: u64,
-    ) -> Result<(Response<Body>, Lease<Target>), Failure> {
+    ) -> Result<Served, Failure> {
         let replay = (!body.is_end_stream()).then(|| Replay::new(body));
         let mut tried: Vec<Arc<EndpointState<Target>>> = Vec::new();
         let mut number = 0;
@@ -236,6 +255,7 @@ impl Call<'_> {
             let body = replay.as_ref().map_or_else(Body::empty, Replay::body);
             let request = Request::from_parts(parts.clone(), body);
             let (result, lease) = attempt(cluster, request, key, &tried, Some(policy)).await?;
+            let result = result.map_err(|unserved| unserved.failure());
             if number > 0
                 && result
                     .as_ref()
@@ -282,32 +302,44 @@ async fn attempt(
     key: u64,
     tried: &[Arc<EndpointState<Target>>],
     policy: Option<&RetryPolicy>,
-) -> Result<(Result<Response<Body>, Failure>, Lease<Target>), Failure> {
+) -> Result<(Result<Response<Body>, Unserved>, Lease<Target>), Failure> {
     let lease = cluster
         .pick(Instant::now(), key, tried)
         .ok_or(Failure::NoEndpoint)?;
+    let queue = || cluster.pending().map_err(|_| Failure::Overloaded);
     let sending = lease
         .state
         .kept
-        .exchange(request, cluster.cluster().connect_timeout);
+        .exchange(request, cluster.cluster().connect_timeout, queue);
     let result = match policy.and_then(|policy| policy.per_try_timeout) {
         None => sending.await,
-        Some(limit) => tokio::time::timeout(limit, sending)
-            .await
-            .unwrap_or(Err(Failure::Timeout)),
+        Some(limit) => match tokio::time::timeout(limit, sending).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout.into()),
+        },
     };
-    let now = Instant::now();
-    lease.answered(now);
-    let outcome = match &result {
-        Ok(response) if is_gateway_error(response.status()) => Outcome::GatewayFailure,
-        Ok(response) if response.status().is_server_error() => Outcome::ServerError,
-        Ok(_) => Outcome::Success,
-        Err(failure) if failure.of_endpoint() => Outcome::GatewayFailure,
-        // The proxy's own limits say nothing of the endpoint.
-        Err(_) => return Ok((result, lease)),
-    };
-    cluster.report(&lease.state, outcome, now);
+    if let Some(outcome) = outcome(&result) {
+        let now = Instant::now();
+        match &result {
+            Ok(_) => lease.answered(now),
+            Err(_) => lease.failed(now),
+        }
+        cluster.report(&lease.state, outcome, now);
+    }
     Ok((result, lease))
+}
+
+/// What a try says of its endpoint. None: nothing, as the proxy's own limits ended it.
+fn outcome(result: &Result<Response<Body>, Unserved>) -> Option<Outcome> {
+    match result {
+        Ok(response) if is_gateway_error(response.status()) => Some(Outcome::GatewayFailure),
+        Ok(response) if response.status().is_server_error() => Some(Outcome::ServerError),
+        Ok(_) => Some(Outcome::Success),
+        Err(unserved) => unserved
+            .failure()
+            .of_endpoint()
+            .then_some(Outcome::GatewayFailure),
+    }
 }
 
 fn with_authority(uri: &Uri, host: &http::HeaderValue) -> Option<Uri> {

@@ -1,6 +1,6 @@
 //! What is kept with an endpoint: the way to it.
 
-use crate::http::{Application, Body, Failure, exchange};
+use crate::http::{Application, Body, Failure, Unserved, exchange};
 use crate::net::ConnectError;
 use crate::shared::Shared;
 use crate::snapshot::Endpoint;
@@ -74,15 +74,16 @@ impl Target {
         }
     }
 
-    /// Sends a request.
-    pub(super) async fn exchange(
+    /// Sends a request. `queue` is asked before it waits for a connection to a meshed endpoint.
+    pub(super) async fn exchange<Q>(
         &self,
         request: Request<Body>,
         limit: Duration,
-    ) -> Result<Response<Body>, Failure> {
+        queue: impl Fn() -> Result<Q, Failure>,
+    ) -> Result<Response<Body>, Unserved> {
         match self {
             Self::Mesh { peer, port, tasks } => {
-                exchange(peer, limit, tasks, Some(port), request).await
+                exchange(peer, limit, tasks, Some(port), request, queue).await
             }
             Self::Plain(application) => application.exchange(request).await,
         }

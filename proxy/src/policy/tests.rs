@@ -28,6 +28,7 @@ fn peer(namespace: &str, account: &str) -> Option<PeerIdentity> {
     Some(PeerIdentity {
         id: format!("spiffe://mesh.test/ns/{namespace}/sa/{account}").into(),
         namespace: namespace.into(),
+        trust_domain: "mesh.test".into(),
     })
 }
 

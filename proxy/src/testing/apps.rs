@@ -37,7 +37,8 @@ pub(crate) fn http<F, B>(
 ) -> SocketAddr
 where
     F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     raw(move |stream| {
         let answer = answer.clone();

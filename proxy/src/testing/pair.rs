@@ -99,6 +99,7 @@ pub(crate) struct Pair {
     pub(crate) listen: SocketAddr,
     /// The service's mesh port.
     pub(crate) mesh: SocketAddr,
+    pub(crate) inbound: Arc<inbound::Inbound>,
 }
 
 /// A free address on the loopback.
@@ -118,13 +119,13 @@ impl Pair {
         let mesh = listener();
         let address = mesh.local_addr().unwrap();
         let listen = free();
-        let server = Proxy::new(&authority, "api", served(application.port(), protocol));
+        let server = Proxy::new(&authority, "api", served(protocol));
         let settings = inbound::Settings {
             applications: HashMap::from([(application.port(), None)]),
             own: vec![address],
         };
         let inbound = inbound::Inbound::new(server.shared.clone(), settings);
-        server.tasks.spawn(inbound.run(mesh));
+        server.tasks.spawn(inbound.clone().run(mesh));
         let endpoint = endpoint(application, Some(address.port()));
         let client = Proxy::new(&authority, "web", called(listen, protocol, vec![endpoint]));
         let outbound =
@@ -137,6 +138,7 @@ impl Pair {
             server,
             listen,
             mesh: address,
+            inbound,
         }
     }
 
@@ -222,7 +224,7 @@ pub(crate) fn forward() -> Forward {
 }
 
 /// What the service's proxy is told.
-fn served(_: u16, protocol: Protocol) -> Snapshot {
+fn served(protocol: Protocol) -> Snapshot {
     let port = InboundPort {
         protocol,
         mtls: Mtls::Strict,
@@ -250,7 +252,7 @@ fn called(listen: SocketAddr, protocol: Protocol, endpoints: Vec<Endpoint>) -> S
         workload: "web".into(),
         identity: CLIENT.into(),
         ports: HashMap::new(),
-        default: served(0, Protocol::Detect).inbound.unwrap().default.clone(),
+        default: served(Protocol::Detect).inbound.unwrap().default.clone(),
         upstreams: vec![Upstream {
             listen,
             target: OUT.into(),

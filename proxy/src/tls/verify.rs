@@ -12,12 +12,15 @@ use rustls::{
 use std::sync::Arc;
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage};
+use xds_api::spiffe::{SpiffeError, SpiffeId};
 
 /// What a certificate can be refused for beyond its chain.
 #[derive(Debug, thiserror::Error)]
 enum WrongIdentity {
-    #[error("the certificate carries no SPIFFE id, or more than one name")]
+    #[error("the certificate does not carry exactly one workload's SPIFFE id")]
     NoSpiffeId,
+    #[error("the certificate's name is no SPIFFE id: {0}")]
+    NotSpiffe(SpiffeError),
     #[error("the certificate is {found}'s, not {expected}'s")]
     Another { found: Arc<str>, expected: Arc<str> },
     #[error("the certificate is {found}'s, of another trust domain than {own}")]
@@ -31,35 +34,21 @@ impl From<WrongIdentity> for Error {
     }
 }
 
-/// The SPIFFE id of a certificate: its only URI name (SPIFFE X.509-SVID §2).
+/// The SPIFFE id of a workload's certificate: its only URI name (SPIFFE X.509-SVID §2).
 pub fn peer_identity(leaf: &CertificateDer<'_>) -> Result<PeerIdentity, Error> {
     let certificate = parse(leaf)?;
     let mut names = certificate.valid_uri_names();
-    match (names.next(), names.next()) {
-        (Some(id), None) => Ok(PeerIdentity {
-            id: id.into(),
-            namespace: namespace(id).ok_or(WrongIdentity::NoSpiffeId)?.into(),
-        }),
-        _ => Err(WrongIdentity::NoSpiffeId.into()),
-    }
-}
-
-/// `<ns>` of `spiffe://<trust domain>/ns/<ns>/sa/<sa>`.
-fn namespace(id: &str) -> Option<&str> {
-    let mut parts = id.strip_prefix("spiffe://")?.split('/');
-    let domain = parts.next()?;
-    let namespace = (parts.next()? == "ns").then(|| parts.next()).flatten()?;
-    let account = (parts.next()? == "sa").then(|| parts.next()).flatten()?;
-    let whole = parts.next().is_none()
-        && !domain.is_empty()
-        && !namespace.is_empty()
-        && !account.is_empty();
-    whole.then_some(namespace)
-}
-
-fn trust_domain(id: &str) -> &str {
-    let rest = id.strip_prefix("spiffe://").unwrap_or(id);
-    rest.split('/').next().unwrap_or(rest)
+    let (Some(id), None) = (names.next(), names.next()) else {
+        return Err(WrongIdentity::NoSpiffeId.into());
+    };
+    let checked: SpiffeId = id.parse().map_err(WrongIdentity::NotSpiffe)?;
+    // An administrator's certificate is nobody's in the mesh.
+    let namespace = checked.namespace().ok_or(WrongIdentity::NoSpiffeId)?;
+    Ok(PeerIdentity {
+        id: id.into(),
+        namespace: namespace.into(),
+        trust_domain: checked.trust_domain().into(),
+    })
 }
 
 /// Whether the certificate has not ended. Only for sessions whose chain was verified when they began.
@@ -163,7 +152,7 @@ impl ClientVerifier {
     ) -> Self {
         Self {
             chains: Chains { roots, provider },
-            own: trust_domain(&own.id).into(),
+            own: own.trust_domain.clone(),
         }
     }
 }
@@ -183,7 +172,7 @@ impl ClientCertVerifier for ClientVerifier {
         let peer = self
             .chains
             .verify(leaf, intermediates, now, KeyUsage::client_auth())?;
-        if trust_domain(&peer.id) != &*self.own {
+        if peer.trust_domain != self.own {
             let own = self.own.clone();
             return Err(WrongIdentity::ForeignDomain {
                 found: peer.id,

@@ -144,7 +144,8 @@ impl Peer {
         }
     }
 
-    fn ready(&self) -> Option<StreamLease> {
+    /// The right to one stream on a connection that is there.
+    pub fn ready(&self) -> Option<StreamLease> {
         let now = self.dial.mesh_now();
         let same = |mesh: &Option<Arc<Mesh>>| match (mesh, &now) {
             (Some(mesh), Some(now)) => Arc::ptr_eq(mesh, now),
