@@ -130,6 +130,12 @@ impl<T> Balancer<T> {
             .find(|index| usable(*index))
     }
 
+    /// Whether there is an endpoint beside those of `tried`.
+    pub fn has_other(&self, tried: &[Arc<EndpointState<T>>]) -> bool {
+        let state = self.state.load();
+        state.endpoints.iter().any(|endpoint| !contains(tried, endpoint))
+    }
+
     /// Says how a request or connection to a picked endpoint went.
     pub fn report(&self, endpoint: &EndpointState<T>, outcome: Outcome, now: Instant) {
         let state = self.state.load();

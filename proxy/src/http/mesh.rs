@@ -10,8 +10,10 @@ use crate::wire::{self, DialError, Peer, StreamLease};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -158,6 +160,8 @@ fn depart(parts: &mut Parts, port: Option<&HeaderValue>, upgrade: Option<&Upgrad
             Version::HTTP_10 => drop(parts.headers.insert(wire::FORM, wire::HTTP_10)),
             _ => {}
         }
+    } else {
+        name_authority(parts);
     }
     if let Some(Upgrade(Some(protocol))) = upgrade {
         let method = std::mem::replace(&mut parts.method, Method::CONNECT);
@@ -171,6 +175,23 @@ fn depart(parts: &mut Parts, port: Option<&HeaderValue>, upgrade: Option<&Upgrad
     }
     // h2 takes a target without an authority only from HTTP/1, whose `Host` stays a header on this wire.
     parts.version = Version::HTTP_11;
+}
+
+/// An HTTP/2 application expects `:authority` where HTTP/1 has `Host`.
+fn name_authority(parts: &mut Parts) {
+    if parts.uri.authority().is_some() {
+        return;
+    }
+    let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+    let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else { return };
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority);
+    uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+        parts.headers.remove(HOST);
+    }
 }
 
 fn finish(

@@ -228,11 +228,12 @@ impl Call<'_> {
             let (result, lease) = attempt(cluster, request, key, &tried, None).await?;
             match result {
                 Ok(response) => return Ok((response, lease)),
-                Err(Unserved::Unsent(again, failure))
-                    if tried.len() + 1 < ENDPOINTS && failure.of_endpoint() =>
-                {
-                    request = *again;
+                Err(Unserved::Unsent(again, failure)) if failure.of_endpoint() => {
                     tried.push(lease.state.clone());
+                    if tried.len() >= ENDPOINTS || !cluster.has_other(&tried) {
+                        return Err(failure);
+                    }
+                    request = *again;
                 }
                 Err(unserved) => return Err(unserved.failure()),
             }
