@@ -133,7 +133,10 @@ impl<T> Balancer<T> {
     /// Whether there is an endpoint beside those of `tried`.
     pub fn has_other(&self, tried: &[Arc<EndpointState<T>>]) -> bool {
         let state = self.state.load();
-        state.endpoints.iter().any(|endpoint| !contains(tried, endpoint))
+        state
+            .endpoints
+            .iter()
+            .any(|endpoint| !contains(tried, endpoint))
     }
 
     /// Says how a request or connection to a picked endpoint went.

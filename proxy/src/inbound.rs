@@ -20,9 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// An application on the same host answers at once or is not there; a second covers one that is swapped out.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// How often connections to applications that have rested too long are closed.
-const SWEEP: Duration = Duration::from_secs(30);
-
 /// What the configuration says of the application's side.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -61,17 +58,6 @@ impl Inbound {
             inbound.clone().serve(stream)
         })
         .await;
-    }
-
-    /// Closes what rests too long, until the drain begins.
-    pub async fn sweep(self: Arc<Self>) {
-        let mut work = self.shared.work.clone();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(SWEEP) => self.applications.sweep(),
-                () = work.drained() => return,
-            }
-        }
     }
 
     /// One connection, from its first byte to its last.

@@ -4,7 +4,6 @@ mod verify;
 
 pub use verify::peer_identity;
 
-use crate::identity::Credentials;
 use crate::policy::PeerIdentity;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -15,7 +14,6 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConf
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use verify::{ClientVerifier, ServerVerifier};
 
 /// ALPN of the native wire.
@@ -92,12 +90,6 @@ impl Mesh {
         })
     }
 
-    /// Of what the control plane issued.
-    pub fn of(credentials: &Credentials) -> Result<Self, TlsError> {
-        let roots = RootCertStore::clone(credentials.trust());
-        Self::new(credentials.chain.clone(), &credentials.key(), roots)
-    }
-
     /// Who this workload is.
     pub fn identity(&self) -> &PeerIdentity {
         &self.identity
@@ -129,28 +121,6 @@ impl Mesh {
         let tls = within(HANDSHAKE_LIMIT, handshake).await?;
         let peer = checked(tls.get_ref().1)?;
         Ok((tls, peer))
-    }
-}
-
-/// Keeps `mesh` in step with the credentials, as long as there are any to come.
-pub async fn follow(
-    mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
-    mesh: watch::Sender<Option<Arc<Mesh>>>,
-) {
-    loop {
-        let made = credentials
-            .borrow_and_update()
-            .as_deref()
-            .map(Mesh::of)
-            .transpose();
-        match made {
-            Ok(made) => drop(mesh.send_replace(made.map(Arc::new))),
-            // What was there before is better than nothing; it ends by itself.
-            Err(error) => tracing::error!(%error, "new credentials cannot be used"),
-        }
-        if credentials.changed().await.is_err() {
-            return;
-        }
     }
 }
 

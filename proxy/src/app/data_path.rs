@@ -120,7 +120,6 @@ impl DataPath {
         for listener in listeners.mesh {
             self.accept("inbound", Arc::clone(&inbound).run(listener));
         }
-        self.tasks.spawn(inbound.sweep());
         let outbound = Outbound::new(shared, self.outbound_settings());
         for listener in listeners.outbound {
             self.accept("outbound", Arc::clone(&outbound).run(listener));

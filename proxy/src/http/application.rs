@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -32,6 +33,8 @@ pub struct Application {
     addresses: Vec<SocketAddr>,
     connect_limit: Duration,
     idle: Mutex<Vec<Idle>>,
+    /// Whether a task is there that closes what rests too long.
+    swept: AtomicBool,
     http2: Peer,
     tasks: Tasks,
 }
@@ -68,6 +71,7 @@ impl Application {
             addresses,
             connect_limit,
             idle: Mutex::default(),
+            swept: AtomicBool::new(false),
             tasks,
         }
     }
@@ -192,7 +196,7 @@ impl Application {
             .pop()
     }
 
-    fn put(&self, send: SendRequest<Body>) {
+    fn put(self: &Arc<Self>, send: SendRequest<Body>) {
         if send.is_closed() {
             return;
         }
@@ -203,12 +207,26 @@ impl Application {
                 since: Instant::now(),
             });
         }
+        drop(idle);
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            self.tasks.spawn(self.clone().sweep());
+        }
     }
 
-    /// Closes what has rested too long.
-    pub fn sweep(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.send.is_closed());
+    /// Closes what rests too long, as long as anything does.
+    async fn sweep(self: Arc<Self>) {
+        let stopping = self.tasks.stopping();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(IDLE / 2) => {}
+                () = stopping.cancelled() => return,
+            }
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.send.is_closed());
+            if idle.is_empty() {
+                return self.swept.store(false, Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -183,11 +183,14 @@ fn name_authority(parts: &mut Parts) {
         return;
     }
     let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
-    let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else { return };
+    let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else {
+        return;
+    };
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(authority);
-    uri.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    uri.path_and_query
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
     if let Ok(uri) = Uri::from_parts(uri) {
         parts.uri = uri;
         parts.headers.remove(HOST);

@@ -48,11 +48,6 @@ impl Applications {
         known.insert(addresses, application.clone());
         application
     }
-
-    pub(super) fn sweep(&self) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().for_each(|application| application.sweep());
-    }
 }
 
 /// What holds for one port, for one peer, under one inbound resource.

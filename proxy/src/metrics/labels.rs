@@ -42,8 +42,11 @@ macro_rules! label_sets {
         $visibility struct $name { $(pub $field: $kind),* }
 
         impl Folded for $name {
+            #[allow(unused_mut)] // some sets have nothing that could overflow
             fn folded(&self) -> Self {
-                Self { $($folded: other(),)* ..self.clone() }
+                let mut folded = self.clone();
+                $(folded.$folded = other();)*
+                folded
             }
         }
     )*};

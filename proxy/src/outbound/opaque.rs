@@ -56,12 +56,14 @@ pub(super) async fn connect(bound: &Bound, key: u64) -> Result<Connected, Opaque
             }
             // A refusal by policy is the same everywhere.
             Err(error @ OpaqueError::Refused(_)) => return Err(error),
-            Err(error) if tried.len() + 1 >= TRIES => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, endpoint = %lease.state.endpoint.address, "trying another")
+                tried.push(lease.state.clone());
+                if tried.len() >= TRIES || !cluster.has_other(&tried) {
+                    return Err(error);
+                }
+                tracing::debug!(%error, endpoint = %lease.state.endpoint.address, "trying another");
             }
         }
-        tried.push(lease.state.clone());
     }
 }
 

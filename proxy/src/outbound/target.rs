@@ -19,7 +19,7 @@ const LEASES: usize = 4;
 pub(super) enum Target {
     /// By `maille/1`. Never in plain text.
     Mesh {
-        peer: Peer,
+        peer: Box<Peer>,
         /// `maille-port`.
         port: HeaderValue,
         tasks: crate::supervise::Tasks,
@@ -52,13 +52,13 @@ impl Target {
         let (tasks, metrics) = (shared.tasks.clone(), shared.metrics.clone());
         match &endpoint.mesh {
             Some(address) => Self::Mesh {
-                peer: Peer::mesh(
+                peer: Box::new(Peer::mesh(
                     endpoint.address,
                     address,
                     shared.mesh.clone(),
                     tasks.clone(),
                     metrics,
-                ),
+                )),
                 port: HeaderValue::from(endpoint.address.port()),
                 tasks,
             },
