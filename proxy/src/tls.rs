@@ -13,6 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use verify::{ClientVerifier, ServerVerifier};
 
@@ -24,6 +25,11 @@ pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const SESSIONS: usize = 4;
 /// A connection carries many streams, so a record holds as much as TLS allows.
 const TLS_BUFFER: usize = 64 * 1024;
+/// Read at once from the socket: TLS itself asks for 4 KiB at a time, a quarter of a record.
+const READ_AHEAD: usize = 32 * 1024;
+
+/// What TLS runs on.
+pub type Socket = BufReader<TcpStream>;
 
 /// Why there is no TLS.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -114,10 +120,11 @@ impl Mesh {
     pub async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, PeerIdentity), TlsError> {
+    ) -> Result<(tokio_rustls::server::TlsStream<Socket>, PeerIdentity), TlsError> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.server.clone());
-        let handshake =
-            acceptor.accept_with(stream, |state| state.set_buffer_limit(Some(TLS_BUFFER)));
+        let handshake = acceptor.accept_with(buffered(stream), |state| {
+            state.set_buffer_limit(Some(TLS_BUFFER))
+        });
         let tls = within(HANDSHAKE_LIMIT, handshake).await?;
         let peer = checked(tls.get_ref().1)?;
         Ok((tls, peer))
@@ -135,16 +142,20 @@ pub async fn connect(
     port: u16,
     stream: TcpStream,
     limit: Duration,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, TlsError> {
+) -> Result<tokio_rustls::client::TlsStream<Socket>, TlsError> {
     let name = ServerName::try_from(format!("{port}.maille"))
         .expect("a number and `.maille` are a valid host name");
     let connector = tokio_rustls::TlsConnector::from(client);
-    let handshake = connector.connect_with(name, stream, |state| {
+    let handshake = connector.connect_with(name, buffered(stream), |state| {
         state.set_buffer_limit(Some(TLS_BUFFER))
     });
     let tls = within(limit, handshake).await?;
     checked(tls.get_ref().1)?;
     Ok(tls)
+}
+
+fn buffered(stream: TcpStream) -> Socket {
+    BufReader::with_capacity(READ_AHEAD, stream)
 }
 
 /// Whether the session was resumed.

@@ -37,8 +37,6 @@ pub enum Failure {
     Denied,
     /// A request that no hop can carry.
     BadRequest,
-    /// An upgrade that the other side's protocol does not know.
-    Upgrade,
 }
 
 /// A request without a response.
@@ -65,97 +63,60 @@ impl From<Failure> for Unserved {
     }
 }
 
-/// Name, HTTP status, gRPC status (`google.rpc.Code`), text.
-type Row = (&'static str, StatusCode, u32, &'static str);
-
 impl Failure {
-    fn row(self) -> Row {
-        use StatusCode as Http;
+    /// Its name, and what it tells a person.
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::NoRoute => (
-                "no_route",
-                Http::NOT_FOUND,
-                12,
-                "no route matches this request",
-            ),
+            Self::NoRoute => ("no_route", "no route matches this request"),
             Self::NoBackend => (
                 "no_backend",
-                Http::INTERNAL_SERVER_ERROR,
-                13,
                 "the route leads to a service that does not exist",
             ),
-            Self::NoEndpoint => (
-                "no_endpoint",
-                Http::SERVICE_UNAVAILABLE,
-                14,
-                "the service has no endpoint",
-            ),
+            Self::NoEndpoint => ("no_endpoint", "the service has no endpoint"),
             Self::NoDestination => (
                 "no_destination",
-                Http::SERVICE_UNAVAILABLE,
-                14,
                 "the destination does not exist (any more)",
             ),
-            Self::Connect => (
-                "connect",
-                Http::SERVICE_UNAVAILABLE,
-                14,
-                "cannot connect to the endpoint",
-            ),
-            Self::Tls => (
-                "tls",
-                Http::SERVICE_UNAVAILABLE,
-                14,
-                "the connection to the endpoint could not be secured",
-            ),
-            Self::Refused => (
-                "refused",
-                Http::SERVICE_UNAVAILABLE,
-                14,
-                "the endpoint refused the stream",
-            ),
-            Self::Reset => (
-                "reset",
-                Http::SERVICE_UNAVAILABLE,
-                14,
-                "the exchange broke off before the response",
-            ),
-            Self::Timeout => ("timeout", Http::GATEWAY_TIMEOUT, 4, "no response in time"),
-            Self::Overloaded => (
-                "overloaded",
-                Http::SERVICE_UNAVAILABLE,
-                8,
-                "the service is at its limit",
-            ),
+            Self::Connect => ("connect", "cannot connect to the endpoint"),
+            Self::Tls => ("tls", "the connection to the endpoint could not be secured"),
+            Self::Refused => ("refused", "the endpoint refused the stream"),
+            Self::Reset => ("reset", "the exchange broke off before the response"),
+            Self::Timeout => ("timeout", "no response in time"),
+            Self::Overloaded => ("overloaded", "the service is at its limit"),
             Self::Denied => (
                 "denied",
-                Http::FORBIDDEN,
-                7,
                 "the policy of the destination refuses this request",
             ),
-            Self::BadRequest => (
-                "bad_request",
-                Http::BAD_REQUEST,
-                3,
-                "the request cannot be carried",
-            ),
-            Self::Upgrade => (
-                "upgrade",
-                Http::NOT_IMPLEMENTED,
-                12,
-                "the upgrade cannot be carried to this destination",
-            ),
+            Self::BadRequest => ("bad_request", "the request cannot be carried"),
+        }
+    }
+
+    /// The HTTP status, and gRPC's (`google.rpc.Code`).
+    fn codes(self) -> (StatusCode, u32) {
+        match self {
+            Self::NoRoute => (StatusCode::NOT_FOUND, 12),
+            Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, 13),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, 4),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, 8),
+            Self::Denied => (StatusCode::FORBIDDEN, 7),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, 3),
+            Self::NoEndpoint
+            | Self::NoDestination
+            | Self::Connect
+            | Self::Tls
+            | Self::Refused
+            | Self::Reset => (StatusCode::SERVICE_UNAVAILABLE, 14),
         }
     }
 
     /// As metrics and the `maille-error` header say it.
     pub fn name(self) -> &'static str {
-        self.row().0
+        self.words().0
     }
 
     /// The HTTP status.
     pub fn status(self) -> StatusCode {
-        self.row().1
+        self.codes().0
     }
 
     /// Whether the endpoint, or the way to it, is to blame.
@@ -168,7 +129,7 @@ impl Failure {
 
     /// The answer. gRPC clients get a status of their own.
     pub fn response(self, grpc: bool) -> Response<Body> {
-        let (name, status, code, text) = self.row();
+        let ((name, text), (status, code)) = (self.words(), self.codes());
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.insert(ERROR, HeaderValue::from_static(name));

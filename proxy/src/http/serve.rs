@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Headers of one HTTP/1 message. Browsers and gateways send up to some fifty.
@@ -36,9 +37,11 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    // One count a request, not one for each part of the two.
+    let shared = Arc::new((handler, tasks));
     let service = service_fn(move |request| {
-        let (handler, tasks) = (handler.clone(), tasks.clone());
-        async move { Ok::<_, Infallible>(answer_http1(&handler, &tasks, request).await) }
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(answer_http1(&shared.0, &shared.1, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .auto_date_header(false)

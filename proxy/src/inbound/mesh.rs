@@ -22,11 +22,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::BufReader;
 use tokio::net::TcpStream;
-
-/// Read ahead of TLS, so that one system call brings several records.
-const READ_AHEAD: usize = 32 * 1024;
 
 pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAddr) {
     let shared = inbound.shared.clone();
@@ -54,8 +50,7 @@ pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAdd
     );
     let valid = tls::valid_for(state);
     let caller = Caller::new(inbound, local, Some(peer));
-    let io = BufReader::with_capacity(READ_AHEAD, tls);
-    let ended = wire::serve(io, shared.work, tokio::time::sleep(valid), |stream| {
+    let ended = wire::serve(tls, shared.work, tokio::time::sleep(valid), |stream| {
         serve_stream(caller.clone(), stream)
     });
     if let Err(error) = ended.await {

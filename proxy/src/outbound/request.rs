@@ -1,6 +1,6 @@
 //! One request out: cleaned, routed, balanced, sent, tried again where that may help, its answer cleaned.
 
-use super::binding::{Binding, Bound, BoundBackend, Cluster};
+use super::binding::{Bound, BoundBackend, Cluster};
 use super::connection::Connection;
 use super::target::Target;
 use crate::balance::{EndpointState, Lease, Outcome, Permit, hash};
@@ -26,7 +26,7 @@ const ENDPOINTS: usize = 3;
 /// A response, and whose it is.
 type Served = (Response<Body>, Lease<Target>);
 /// A response, and what is given back once it has ended.
-type Answer = (Response<Body>, Option<(Lease<Target>, Permit)>);
+type Answer = (Response<Body>, (Lease<Target>, Permit));
 
 /// Answers one request.
 pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) -> Response<Body> {
@@ -35,52 +35,47 @@ pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) 
     let Some(binding) = connection.binding() else {
         return Failure::NoDestination.response(grpc);
     };
-    let Binding { bound, .. } = &*binding;
+    let bound = &*binding.bound;
     forget_hops(request.headers_mut());
     // Only a proxy that has verified a peer may say who it is.
     request.headers_mut().remove(FORWARDED_CLIENT);
+    let (metrics, failure) = match lead(connection, bound, request, grpc, started).await {
+        Ok(response) => return response,
+        Err(failed) => failed,
+    };
+    let errors = &connection.outbound.shared.metrics;
+    errors.error(Direction::Outbound, &bound.service, failure.name());
+    let response = failure.response(grpc);
+    let watch = Watch::new(metrics.clone(), &response, grpc, started);
+    response.map(|body| body.watched(watch))
+}
+
+/// Follows the route that the request takes. A failure comes with the counters that it belongs to.
+async fn lead<'a>(
+    connection: &Connection,
+    bound: &'a Bound,
+    request: Request<Body>,
+    grpc: bool,
+    started: Instant,
+) -> Result<Response<Body>, (&'a Arc<RequestMetrics>, Failure)> {
+    let unrouted = &bound.unrouted;
+    let routes = bound.routes.as_ref().ok_or((unrouted, Failure::NoRoute))?;
     let (parts, body) = request.into_parts();
-    let Some(routes) = &bound.routes else {
-        return failed(
-            connection,
-            bound,
-            &bound.unrouted,
-            Failure::NoRoute,
-            grpc,
-            started,
-        );
-    };
-    let Some(place) = select(&routes.routes.routes, &parts) else {
-        return failed(
-            connection,
-            bound,
-            &bound.unrouted,
-            Failure::NoRoute,
-            grpc,
-            started,
-        );
-    };
+    let place = select(&routes.routes.routes, &parts).ok_or((unrouted, Failure::NoRoute))?;
     let route = &routes.routes.routes[place];
     let forward = match &route.action {
         RouteAction::Forward(forward) => forward,
         RouteAction::Redirect(to) => {
             let response = redirect(&parts, &route.matches.path, to);
-            return local(&bound.unrouted, route, response, started);
+            return Ok(local(unrouted, route, response, started));
         }
         RouteAction::Respond(direct) => {
-            return local(&bound.unrouted, route, respond(direct), started);
+            return Ok(local(unrouted, route, respond(direct), started));
         }
     };
-    let Some((number, backend)) = routes.backend(place) else {
-        return failed(
-            connection,
-            bound,
-            &bound.unrouted,
-            Failure::NoBackend,
-            grpc,
-            started,
-        );
-    };
+    let (number, backend) = routes
+        .backend(place)
+        .ok_or((unrouted, Failure::NoBackend))?;
     let call = Call {
         connection,
         bound,
@@ -90,24 +85,16 @@ pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) 
         backend,
         deadline: forward.timeout.map(|timeout| started + timeout),
     };
-    match call.run(parts, body).await {
-        Ok((mut response, held)) => {
-            clean_response(&mut response);
-            change(
-                response.headers_mut(),
-                &forward.backends.backends[number].response_headers,
-            );
-            change(response.headers_mut(), &route.response_headers);
-            let watch =
-                Watch::new(backend.requests.clone(), &response, grpc, started).until(call.deadline);
-            let watch = match held {
-                Some(held) => watch.holding(held),
-                None => watch,
-            };
-            response.map(|body| body.watched(watch))
-        }
-        Err(failure) => failed(connection, bound, &backend.requests, failure, grpc, started),
-    }
+    let answered = call.run(parts, body).await;
+    let (mut response, held) = answered.map_err(|failure| (&backend.requests, failure))?;
+    clean_response(&mut response);
+    let headers = response.headers_mut();
+    change(headers, &forward.backends.backends[number].response_headers);
+    change(headers, &route.response_headers);
+    let watch = Watch::new(backend.requests.clone(), &response, grpc, started)
+        .until(call.deadline)
+        .holding(held);
+    Ok(response.map(|body| body.watched(watch)))
 }
 
 fn respond(direct: &DirectResponse) -> Response<Body> {
@@ -125,24 +112,6 @@ fn local(
 ) -> Response<Body> {
     change(response.headers_mut(), &route.response_headers);
     let watch = Watch::new(metrics.clone(), &response, false, started);
-    response.map(|body| body.watched(watch))
-}
-
-fn failed(
-    connection: &Connection,
-    bound: &Bound,
-    metrics: &Arc<RequestMetrics>,
-    failure: Failure,
-    grpc: bool,
-    started: Instant,
-) -> Response<Body> {
-    connection
-        .outbound
-        .shared
-        .metrics
-        .error(Direction::Outbound, &bound.service, failure.name());
-    let response = failure.response(grpc);
-    let watch = Watch::new(metrics.clone(), &response, grpc, started);
     response.map(|body| body.watched(watch))
 }
 
@@ -179,7 +148,7 @@ impl Call<'_> {
                 .await
                 .map_err(|_| Failure::Timeout)??,
         };
-        Ok((response, Some((lease, permit))))
+        Ok((response, (lease, permit)))
     }
 
     /// What the route changes of the request.

@@ -10,15 +10,11 @@ use rustls::ClientConfig;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::BufReader;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Connections to one address: with 256 streams on each, more only help an attacker.
 const CONNECTIONS: usize = 16;
-/// Read ahead of TLS, so that one system call brings several records.
-const READ_AHEAD: usize = 32 * 1024;
-
 /// Why a stream cannot be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DialError {
@@ -190,9 +186,8 @@ impl Peer {
             Dial::Mesh(dial) => {
                 let (mesh, client) = dial.client()?;
                 let tls = self.secure(dial, client, stream, limit).await?;
-                let io = BufReader::with_capacity(READ_AHEAD, tls);
                 (
-                    Connection::open(io, &self.tasks).await.map_err(broken)?,
+                    Connection::open(tls, &self.tasks).await.map_err(broken)?,
                     Some(mesh),
                 )
             }
@@ -208,7 +203,7 @@ impl Peer {
         client: Arc<ClientConfig>,
         stream: tokio::net::TcpStream,
         limit: Duration,
-    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, DialError> {
+    ) -> Result<tokio_rustls::client::TlsStream<tls::Socket>, DialError> {
         let handshake = tls::connect(client, dial.target_port, stream, limit).await;
         let outcome = match &handshake {
             Ok(tls) if tls::resumed(tls.get_ref().1) => "resumed",
