@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod authorization;
+mod bounds;
+mod changes;
+mod ejection;
 mod forming;
+mod matches;
 mod members;
+mod retries;
 mod secrets;
+mod timeouts;
+mod weights;
+mod wrong_input;

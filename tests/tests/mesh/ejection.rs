@@ -1,0 +1,225 @@
+//! `TrafficPolicy`, balancing, ejection and limits: who gets requests.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use maille_tests::mesh::{Mesh, NAMESPACE, answers, ask, policy};
+use maille_tests::ports;
+use maille_tests::sidecar::Plan;
+use maille_tests::wait;
+use serde_json::{Value, json};
+
+/// A mesh with three servers behind the label `app: pool`.
+async fn pool() -> anyhow::Result<Mesh> {
+    let mut mesh = Mesh::start("http", &[]).await?;
+    for name in ["one", "two", "three"] {
+        mesh.server(Plan::server(NAMESPACE, name, "http", ports::free()).label("app", "pool"))
+            .await?;
+    }
+    Ok(mesh)
+}
+
+/// How many of `count` requests each server answered; those that got no 200 under their status.
+async fn spread(
+    listen: SocketAddr,
+    line: &str,
+    count: u32,
+) -> anyhow::Result<BTreeMap<String, u32>> {
+    let mut spread = BTreeMap::new();
+    for _ in 0..count {
+        let answer = ask(listen, line).await?;
+        let who = if answer.status == 200 {
+            answer.seen()?.field("server")
+        } else {
+            answer.status.to_string()
+        };
+        *spread.entry(who).or_default() += 1;
+    }
+    Ok(spread)
+}
+
+/// Waits until all three answer.
+async fn all_three(listen: SocketAddr) -> anyhow::Result<()> {
+    wait::until(
+        "all three servers answer",
+        Duration::from_secs(20),
+        async || {
+            let seen = spread(listen, "GET /", 30).await?;
+            ensure!(
+                ["one", "two", "three"]
+                    .iter()
+                    .all(|name| seen.contains_key(*name))
+                    && seen.len() == 3,
+                "{seen:?}"
+            );
+            Ok::<_, anyhow::Error>(())
+        },
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_fails_is_left_out_and_comes_back() -> anyhow::Result<()> {
+    let mut mesh = pool().await?;
+    let listen = mesh.service("ejecting", "pool").await?;
+    let never = mesh.service("never", "pool").await?;
+    let ejection = json!({"consecutiveErrors": 3, "interval": "200ms", "baseTime": "2s", "maxTime": "2s", "maxPercent": 40});
+    let documents = [
+        policy(
+            "ejecting",
+            &json!({"ejection": ejection, "balancer": {"type": "roundRobin"}}),
+        ),
+        policy(
+            "never",
+            &json!({"ejection": {"consecutiveErrors": 0}, "balancer": {"type": "roundRobin"}}),
+        ),
+    ];
+    mesh.apply(&documents.join("\n---\n")).await?;
+    all_three(listen).await?;
+    all_three(never).await?;
+
+    // One application goes bad; its health check only looks whether something listens.
+    mesh.application("two").fail(true);
+    wait::until(
+        "the failing endpoint is left out",
+        Duration::from_secs(15),
+        async || {
+            let seen = spread(listen, "GET /", 30).await?;
+            ensure!(!seen.contains_key("500"), "{seen:?}");
+            Ok::<_, anyhow::Error>(())
+        },
+    )
+    .await?;
+    let seen = spread(never, "GET /", 30).await?;
+    ensure!(
+        seen.get("500").is_some_and(|count| *count >= 9),
+        "without ejection: {seen:?}"
+    );
+    ensure!(
+        mesh.caller.metrics().await?.contains("eject"),
+        "the metrics say nothing of it"
+    );
+
+    mesh.application("two").fail(false);
+    all_three(listen).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_the_largest_share_is_left_out() -> anyhow::Result<()> {
+    let mut mesh = pool().await?;
+    let listen = mesh.service("bounded", "pool").await?;
+    let ejection =
+        json!({"consecutiveErrors": 2, "interval": "100ms", "baseTime": "60s", "maxPercent": 34});
+    mesh.apply(&policy(
+        "bounded",
+        &json!({"ejection": ejection, "balancer": {"type": "roundRobin"}}),
+    ))
+    .await?;
+    all_three(listen).await?;
+    // All fail: one of three may be out, the others go on getting requests.
+    let before: Vec<u64> = ["one", "two", "three"]
+        .iter()
+        .map(|name| mesh.application(name).requests())
+        .collect();
+    for _ in 0..60 {
+        ask(listen, "GET / x-reply-status=500").await?;
+    }
+    let after = ["one", "two", "three"]
+        .iter()
+        .map(|name| mesh.application(name).requests());
+    let mut grown: Vec<u64> = after
+        .zip(&before)
+        .map(|(after, before)| after - before)
+        .collect();
+    grown.sort_unstable();
+    ensure!(
+        grown[0] < 15 && grown[1] >= 15,
+        "requests by server: {grown:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_balancer_spreads_as_its_name_says() -> anyhow::Result<()> {
+    let mut mesh = pool().await?;
+    let algorithms = [
+        "peakEwma",
+        "leastRequest",
+        "roundRobin",
+        "ringHash",
+        "maglev",
+    ];
+    let names: Vec<String> = algorithms.iter().map(|name| name.to_lowercase()).collect();
+    let services: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "pool")).collect();
+    let listeners = mesh.services("http", &services).await?;
+    let balancer = |algorithm: &str| match algorithm {
+        "ringHash" | "maglev" => json!({"balancer": {"type": algorithm, "hashHeader": "x-user"}}),
+        _ => json!({"balancer": {"type": algorithm}}),
+    };
+    let policies: Vec<String> = names
+        .iter()
+        .zip(algorithms)
+        .map(|(name, algorithm)| policy(name, &balancer(algorithm)))
+        .collect();
+    mesh.apply(&policies.join("\n---\n")).await?;
+    for (algorithm, listen) in algorithms.iter().zip(&listeners) {
+        answers(*listen).await?;
+        let hashes = matches!(*algorithm, "ringHash" | "maglev");
+        if hashes {
+            sticks(*listen).await?;
+        } else {
+            all_three(*listen).await?;
+            let seen = spread(*listen, "GET /", 90).await?;
+            let least = if *algorithm == "roundRobin" { 29 } else { 5 };
+            ensure!(
+                seen.len() == 3 && seen.values().all(|count| *count >= least),
+                "{algorithm}: {seen:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One value always meets one server, many values meet all.
+async fn sticks(listen: SocketAddr) -> anyhow::Result<()> {
+    let mut owners = BTreeMap::new();
+    for user in 0..40 {
+        let line = format!("GET / x-user=user-{user}");
+        let seen = spread(listen, &line, 3).await?;
+        ensure!(seen.len() == 1, "user {user} met {seen:?}");
+        owners.extend(seen);
+    }
+    ensure!(owners.len() == 3, "40 users met only {owners:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_refuse_what_is_above_them() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &["one"]).await?;
+    let cases: [(&str, Value, u32); 2] = [
+        ("few-requests", json!({"limits": {"maxRequests": 3}}), 3),
+        ("many-requests", json!({"limits": {"maxRequests": 100}}), 12),
+    ];
+    for (name, limits, allowed) in cases {
+        let listen = mesh.service(name, "one").await?;
+        mesh.apply(&policy(name, &limits)).await?;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..12 {
+            calls.spawn(async move { ask(listen, "GET / x-reply-delay=1500").await });
+        }
+        let mut statuses: BTreeMap<u16, u32> = BTreeMap::new();
+        while let Some(call) = calls.join_next().await {
+            *statuses.entry(call??.status).or_default() += 1;
+        }
+        let good = statuses.get(&200).copied().unwrap_or_default();
+        let refused = statuses.get(&503).copied().unwrap_or_default();
+        ensure!(
+            good == allowed && refused == 12 - allowed,
+            "{name}: {statuses:?}"
+        );
+    }
+    Ok(())
+}

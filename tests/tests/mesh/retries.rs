@@ -1,0 +1,343 @@
+//! `TrafficPolicy`, retries: which failures are tried again, how often, and what that may cost. Attempts are counted at the application.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use maille_tests::client::send_h2;
+use maille_tests::mesh::{Mesh, answers, ask, policy};
+use serde_json::{Value, json};
+
+/// Policy, trouble in the first attempts, and how many attempts the application must see with which final status.
+struct Case {
+    name: &'static str,
+    retries: Value,
+    trouble: &'static str,
+    attempts: u64,
+    status: u16,
+}
+
+fn cases() -> Vec<Case> {
+    let on = |on: Value| json!({"attempts": 2, "on": on, "backoff": {"base": "1ms"}, "budget": {"percent": 100, "minConcurrency": 10}});
+    let case = |name, retries, trouble, attempts, status| Case {
+        name,
+        retries,
+        trouble,
+        attempts,
+        status,
+    };
+    vec![
+        case(
+            "five-xx",
+            on(json!(["5xx"])),
+            "x-reply-status=500 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "five-xx-twice",
+            on(json!(["5xx"])),
+            "x-reply-status=500 x-fail-first=2",
+            3,
+            200,
+        ),
+        case(
+            "five-xx-too-often",
+            on(json!(["5xx"])),
+            "x-reply-status=500 x-fail-first=3",
+            3,
+            500,
+        ),
+        case(
+            "five-xx-not-4xx",
+            on(json!(["5xx"])),
+            "x-reply-status=429 x-fail-first=1",
+            1,
+            429,
+        ),
+        case(
+            "gateway-error",
+            on(json!(["gateway-error"])),
+            "x-reply-status=503 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "gateway-error-not-500",
+            on(json!(["gateway-error"])),
+            "x-reply-status=500 x-fail-first=1",
+            1,
+            500,
+        ),
+        case(
+            "reset",
+            on(json!(["reset"])),
+            "x-reply-close=1 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "status",
+            on(json!([429])),
+            "x-reply-status=429 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "status-not-others",
+            on(json!([429])),
+            "x-reply-status=503 x-fail-first=1",
+            1,
+            503,
+        ),
+        case(
+            "default-503",
+            json!({"attempts": 2, "backoff": {"base": "1ms"}}),
+            "x-reply-status=503 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "default-not-500",
+            json!({"attempts": 2, "backoff": {"base": "1ms"}}),
+            "x-reply-status=500 x-fail-first=1",
+            1,
+            500,
+        ),
+        case(
+            "no-attempts",
+            json!({"attempts": 0, "on": ["5xx"]}),
+            "x-reply-status=500 x-fail-first=1",
+            1,
+            500,
+        ),
+        case(
+            "per-try-timeout",
+            json!({"attempts": 1, "on": ["reset", "gateway-error"], "perTryTimeout": "300ms", "backoff": {"base": "1ms"}}),
+            "x-reply-delay=5000 x-fail-first=1",
+            2,
+            200,
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_tried_again_where_the_policy_says_so() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &["one"]).await?;
+    let cases = cases();
+    let services: Vec<(&str, &str)> = cases.iter().map(|case| (case.name, "one")).collect();
+    let listeners = mesh.services("http", &services).await?;
+    for listen in &listeners {
+        answers(*listen).await?;
+    }
+    let policies: Vec<String> = cases
+        .iter()
+        .map(|case| policy(case.name, &json!({"retries": case.retries})))
+        .collect();
+    mesh.apply(&policies.join("\n---\n")).await?;
+    let mut wrong = Vec::new();
+    for (case, listen) in cases.iter().zip(&listeners) {
+        let answer = ask(
+            *listen,
+            &format!("GET / x-key={} {}", case.name, case.trouble),
+        )
+        .await?;
+        let attempts = mesh.application("one").attempts(case.name);
+        if (attempts, answer.status) != (case.attempts, case.status) {
+            wrong.push(format!(
+                "{}: {attempts} attempts, status {}; expected {} and {}",
+                case.name, answer.status, case.attempts, case.status
+            ));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_status_is_tried_again_where_the_policy_says_so() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("grpc", &["one"]).await?;
+    // Name in the policy, its number, and one that it does not name.
+    let cases = [
+        ("cancelled", 1),
+        ("deadline-exceeded", 4),
+        ("resource-exhausted", 8),
+        ("internal", 13),
+        ("unavailable", 14),
+    ];
+    let services: Vec<(&str, &str)> = cases.iter().map(|case| (case.0, "one")).collect();
+    let listeners = mesh.services("grpc", &services).await?;
+    let retries = |on: &str| json!({"retries": {"attempts": 1, "on": [on], "backoff": {"base": "1ms"}, "budget": {"percent": 100, "minConcurrency": 10}}});
+    let policies: Vec<String> = cases
+        .iter()
+        .map(|(name, _)| policy(name, &retries(name)))
+        .collect();
+    mesh.apply(&policies.join("\n---\n")).await?;
+    let call = |key: String, status: u32| {
+        Request::post("http://service.test/test.Echo/Call")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-key", key)
+            .header("x-fail-first", "1")
+            .header("x-reply-grpc-status", status.to_string())
+            .body(Full::new(Bytes::from_static(b"\0\0\0\0\x05hello")))
+    };
+    for ((name, number), listen) in cases.iter().zip(&listeners) {
+        maille_tests::wait::until("the service answers", Duration::from_secs(20), async || {
+            let answer = send_h2(*listen, call("warm".into(), 0)?).await?;
+            ensure!(
+                answer
+                    .trailers
+                    .get("grpc-status")
+                    .is_some_and(|status| status == "0"),
+                "{answer:?}"
+            );
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+        let answer = send_h2(*listen, call((*name).into(), *number)?).await?;
+        let attempts = mesh.application("one").attempts(name);
+        let status = answer
+            .trailers
+            .get("grpc-status")
+            .or(answer.headers.get("grpc-status"));
+        ensure!(
+            attempts == 2 && status.is_some_and(|status| status == "0"),
+            "{name}: {attempts} attempts, {answer:?}"
+        );
+        let other = format!("{name}-other");
+        send_h2(*listen, call(other.clone(), 5)?).await?;
+        ensure!(
+            mesh.application("one").attempts(&other) == 1,
+            "{name}: not found was tried again"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_failure_is_tried_at_another_endpoint() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &["one"]).await?;
+    // A second endpoint on which nobody listens.
+    let nobody = maille_tests::ports::free();
+    let workload = json!({
+        "apiVersion": "maille.dev/v1alpha1", "kind": "Workload",
+        "metadata": {"name": "nobody", "namespace": maille_tests::mesh::NAMESPACE, "labels": {"app": "one"}},
+        "spec": {"addresses": [nobody.ip()], "ports": [{"name": "main", "port": nobody.port()}]},
+    });
+    let service = |name: &str| {
+        let spec = json!({"selector": {"app": "one"}, "ports": [{"name": "main", "port": 80, "targetPort": "main", "appProtocol": "http"}]});
+        maille_tests::mesh::object("Service", name, &spec)
+    };
+    let listeners = mesh
+        .services("http", &[("with", "one"), ("without", "one")])
+        .await?;
+    for listen in &listeners {
+        answers(*listen).await?;
+    }
+    let retries = json!({"retries": {"attempts": 4, "on": ["connect-failure"], "backoff": {"base": "1ms"}, "budget": {"percent": 100, "minConcurrency": 10}}, "balancer": {"type": "roundRobin"}});
+    let none = json!({"retries": {"attempts": 0}, "balancer": {"type": "roundRobin"}});
+    let documents = [
+        workload.to_string(),
+        service("with"),
+        service("without"),
+        policy("with", &retries),
+        policy("without", &none),
+    ];
+    mesh.apply(&documents.join("\n---\n")).await?;
+    let mut failed = [0, 0];
+    for _ in 0..40 {
+        for (at, listen) in listeners.iter().enumerate() {
+            failed[at] += u32::from(ask(*listen, "GET /").await?.status != 200);
+        }
+    }
+    ensure!(
+        failed[0] == 0,
+        "{} of 40 failed although they could be tried again",
+        failed[0]
+    );
+    ensure!(
+        failed[1] > 0,
+        "nothing failed without retries: the test does not test"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_bounds_retries_under_total_failure() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &["one"]).await?;
+    let listen = mesh.service("budget", "one").await?;
+    let retries = json!({"attempts": 5, "on": ["5xx"], "backoff": {"base": "1ms"}, "budget": {"percent": 20, "minConcurrency": 1}});
+    mesh.apply(&policy("budget", &json!({"retries": retries})))
+        .await?;
+    let requests = 400u64;
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        workers.spawn(async move {
+            for _ in 0..requests / 20 {
+                let answer = ask(
+                    listen,
+                    "GET / x-key=budget x-reply-status=500 x-reply-delay=20",
+                )
+                .await?;
+                ensure!(answer.status == 500, "{} {}", answer.status, answer.body);
+            }
+            Ok(())
+        });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    let attempts = mesh.application("one").attempts("budget");
+    // Without a budget they would be 6 times the requests. The share is of what is in flight, retries are as long as first attempts.
+    let bound = requests + requests * 30 / 100;
+    ensure!(
+        attempts <= bound,
+        "{attempts} attempts for {requests} requests, at most {bound} expected"
+    );
+    ensure!(attempts > requests, "no retry at all");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_wait_as_the_back_off_says() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &["one"]).await?;
+    let listeners = mesh
+        .services("http", &[("short", "one"), ("long", "one")])
+        .await?;
+    for listen in &listeners {
+        answers(*listen).await?;
+    }
+    let retries = |base: &str| json!({"retries": {"attempts": 3, "on": ["5xx"], "backoff": {"base": base, "max": base}, "budget": {"percent": 100, "minConcurrency": 10}}});
+    mesh.apply(
+        &[
+            policy("short", &retries("1ms")),
+            policy("long", &retries("400ms")),
+        ]
+        .join("\n---\n"),
+    )
+    .await?;
+    let mut took = [Duration::ZERO; 2];
+    // Full jitter: a single pause may be short, the mean of 12 is not.
+    for round in 0..4 {
+        for (at, listen) in listeners.iter().enumerate() {
+            let begin = Instant::now();
+            let answer = ask(
+                *listen,
+                &format!("GET / x-key={at}-{round} x-reply-status=500 x-fail-first=3"),
+            )
+            .await?;
+            took[at] += begin.elapsed();
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+        }
+    }
+    // 12 pauses of 200 ms in the mean; the standard deviation of their sum is 0.4 s.
+    ensure!(
+        took[1] > Duration::from_millis(800) && took[1] < Duration::from_secs(6),
+        "12 pauses took {took:?}"
+    );
+    ensure!(took[0] * 2 < took[1], "{took:?}");
+    Ok(())
+}
