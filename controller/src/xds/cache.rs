@@ -194,3 +194,6 @@ pub(crate) fn with_prefix<'a, V>(
     let range = table.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
     range.take_while(move |(name, _)| name.starts_with(prefix))
 }
+
+#[cfg(test)]
+mod tests;

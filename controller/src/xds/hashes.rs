@@ -27,7 +27,7 @@ pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<
     TypeUrl::ALL.into_iter().map(hash).collect()
 }
 
-fn all_names(mesh: &Mesh, kind: TypeUrl) -> BTreeSet<Arc<str>> {
+pub(crate) fn all_names(mesh: &Mesh, kind: TypeUrl) -> BTreeSet<Arc<str>> {
     match kind {
         TypeUrl::Listener => listener_names(mesh),
         TypeUrl::Secret => BTreeSet::from([names::roots(mesh.trust_domain())]),

@@ -231,3 +231,6 @@ impl Session {
         response
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ mod route;
 mod rules;
 mod secret;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::sync::Arc;
 
 use xds_api::type_url::TypeUrl;

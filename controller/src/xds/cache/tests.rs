@@ -1,0 +1,267 @@
+//! What is kept must be what would be made anew.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::command::{EndInstances, HealthChange, InstanceEnd, ReportHealth, SetTrust};
+use crate::model::tests::{Log, instance, puts};
+use crate::model::{Command, Kind, Name, Root};
+use crate::xds::hashes::all_names;
+use crate::xds::translate::native::tests::{SAMPLE, sample};
+
+/// Every resource that is or could be, through the cache.
+fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<String>)> {
+    let mut found = Vec::new();
+    for kind in TypeUrl::ALL {
+        for name in all_names(&published.mesh, kind) {
+            let version = cache
+                .get(published, kind, &name)
+                .map(|one| one.resource.version().to_string());
+            found.push((kind, name, version));
+        }
+    }
+    found
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Register {
+        workload: u8,
+        app: u8,
+        generation: u64,
+    },
+    Health {
+        workload: u8,
+        generation: u64,
+        health: i32,
+    },
+    End {
+        workload: u8,
+        generation: u64,
+    },
+    Put(usize),
+    Delete(usize),
+    Relabel {
+        workload: u8,
+        app: u8,
+    },
+    Trust(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let workload = || 0..4u8;
+    prop_oneof![
+        3 => (workload(), 0..3u8, 1..3u64)
+            .prop_map(|(workload, app, generation)| Step::Register { workload, app, generation }),
+        2 => (workload(), 1..3u64, 0..3i32)
+            .prop_map(|(workload, generation, health)| Step::Health { workload, generation, health }),
+        1 => (workload(), 1..3u64).prop_map(|(workload, generation)| Step::End { workload, generation }),
+        3 => (0..12usize).prop_map(Step::Put),
+        2 => (0..12usize).prop_map(Step::Delete),
+        2 => (workload(), 0..3u8).prop_map(|(workload, app)| Step::Relabel { workload, app }),
+        1 => (0..3u8).prop_map(Step::Trust),
+    ]
+}
+
+const APPS: [&str; 3] = ["web", "api", "db"];
+
+fn documents() -> Vec<&'static str> {
+    SAMPLE.split("---\n").collect()
+}
+
+fn key(document: &str) -> Option<(Kind, Name)> {
+    let Command::WriteObjects(write) = puts(document) else {
+        return None;
+    };
+    let key = &write.puts.first()?.key;
+    Some((key.kind(), key.name.clone()))
+}
+
+/// Refusals are part of the game: a route whose service is gone is not written.
+fn play(log: &mut Log, step: &Step) {
+    let name = |workload: &u8| Name::new("shop", format!("web-{workload}"));
+    match step {
+        Step::Register {
+            workload,
+            app,
+            generation,
+        } => {
+            let mut one = instance("x", *generation);
+            one.name = name(workload);
+            one.labels
+                .insert("app".into(), APPS[usize::from(*app)].into());
+            one.identity = "spiffe://test.mesh/ns/shop/sa/web".into();
+            log.run(Command::Register(one));
+        }
+        Step::Health {
+            workload,
+            generation,
+            health,
+        } => {
+            let change = HealthChange {
+                name: name(workload),
+                generation: *generation,
+                port: 8080,
+                health: *health,
+            };
+            log.run(Command::ReportHealth(ReportHealth {
+                changes: vec![change],
+            }));
+        }
+        Step::End {
+            workload,
+            generation,
+        } => {
+            let end = InstanceEnd {
+                name: name(workload),
+                generation: *generation,
+            };
+            log.run(Command::EndInstances(EndInstances { ends: vec![end] }));
+        }
+        Step::Put(number) => {
+            let documents = documents();
+            log.put(documents[number % documents.len()]);
+        }
+        Step::Delete(number) => {
+            let documents = documents();
+            if let Some((kind, name)) = key(documents[number % documents.len()]) {
+                log.delete(kind, &name.namespace, &name.name);
+            }
+        }
+        Step::Relabel { workload, app } => {
+            let app = APPS[usize::from(*app)];
+            log.put(&format!(
+                "apiVersion: maille.dev/v1alpha1\nkind: Workload\nmetadata: {{name: web-{workload}, namespace: shop, labels: {{app: {app}}}}}\nspec: {{addresses: [192.0.2.{workload}]}}\n"
+            ));
+        }
+        Step::Trust(byte) => {
+            let root = Root {
+                certificate: vec![*byte; 40].into(),
+                phase: 0,
+            };
+            let revision = log.state.trust_revision();
+            log.run(Command::SetTrust(SetTrust {
+                roots: vec![root],
+                revision,
+                ..Default::default()
+            }));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_kept_is_what_would_be_made_anew(steps in prop::collection::vec(step(), 1..40)) {
+        let mut log = sample();
+        let cache = Cache::new(&log.state);
+        for step in &steps {
+            // Fill it first, so that everything stale would be seen.
+            all(&cache, &cache.published());
+            play(&mut log, step);
+            cache.publish(&log.state);
+            let published = cache.published();
+            let fresh = Cache::new(&log.state);
+            prop_assert_eq!(all(&cache, &published), all(&fresh, &fresh.published()), "after {:?}", step);
+        }
+    }
+}
+
+#[test]
+fn a_health_change_touches_endpoints_only() {
+    let mut log = sample();
+    let before = log.state.mesh().clone();
+    play(
+        &mut log,
+        &Step::Health {
+            workload: 1,
+            generation: 1,
+            health: 2,
+        },
+    );
+    let web = Name::new("shop", "web");
+    let expected = [
+        Unit::Endpoints(web),
+        Unit::Workload(Name::new("shop", "web-1")),
+    ];
+    assert_eq!(
+        touched(&before, log.state.mesh()),
+        Touched::Units(expected.into())
+    );
+}
+
+#[test]
+fn a_reader_of_an_old_state_does_not_spoil_the_cache() {
+    let mut log = sample();
+    let cache = Cache::new(&log.state);
+    let old = cache.published();
+    play(
+        &mut log,
+        &Step::Health {
+            workload: 1,
+            generation: 1,
+            health: 2,
+        },
+    );
+    cache.publish(&log.state);
+    let name: Arc<str> = "shop/web:80".into();
+    let before = cache
+        .get(&old, TypeUrl::Endpoints, &name)
+        .unwrap()
+        .resource
+        .version();
+    let after = cache
+        .get(&cache.published(), TypeUrl::Endpoints, &name)
+        .unwrap()
+        .resource
+        .version();
+    assert_ne!(before, after);
+}
+
+#[test]
+fn names_that_do_not_exist_are_not_kept() {
+    let log = sample();
+    let cache = Cache::new(&log.state);
+    for number in 0..100 {
+        assert!(
+            cache
+                .get(
+                    &cache.published(),
+                    TypeUrl::Cluster,
+                    &format!("a/b:{number}").into()
+                )
+                .is_none()
+        );
+    }
+    assert!(cache.read().tables.iter().all(BTreeMap::is_empty));
+}
+
+#[test]
+fn a_stream_too_far_behind_is_told_so() {
+    let mut log = sample();
+    let cache = Cache::new(&log.state);
+    let mut health = 1;
+    for _ in 0..RECENT + 10 {
+        health = 3 - health;
+        play(
+            &mut log,
+            &Step::Health {
+                workload: 2,
+                generation: 1,
+                health,
+            },
+        );
+        cache.publish(&log.state);
+    }
+    let published = cache.published();
+    let sequence = published.sequence;
+    assert_eq!(published.since(sequence).unwrap().count(), 0);
+    assert_eq!(published.since(sequence - 3).unwrap().count(), 3);
+    assert_eq!(
+        published.since(sequence - RECENT as u64).unwrap().count(),
+        RECENT
+    );
+    assert!(published.since(sequence - RECENT as u64 - 1).is_none());
+}
