@@ -45,7 +45,9 @@ pub(super) fn join(config: &Config) -> Result<(Option<JoinToken>, Controllers), 
         let named = token
             .iter()
             .flat_map(|token: &JoinToken| &token.controllers);
-        controllers = named.map(address).collect::<Result<_, _>>()?;
+        controllers = named
+            .map(|named| address(named))
+            .collect::<Result<_, _>>()?;
     }
     if controllers.is_empty() {
         return Err(JoinError::NoControllers);
