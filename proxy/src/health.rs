@@ -8,8 +8,12 @@ use crate::supervise::Tasks;
 use damping::Damping;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+/// How long an application that does not serve is left alone at most: asking costs little, and it is wanted back.
+const LONGEST_PAUSE_WHILE_DOWN: Duration = Duration::from_secs(1);
 
 /// A port's health as others are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -65,6 +69,10 @@ async fn check(
         };
         let asked = tokio::time::timeout(settings.timeout, asked).await;
         let found = asked.unwrap_or(Err(probe::Failure::Timeout(settings.timeout)));
+        let pause = match found {
+            Ok(()) => settings.interval,
+            Err(_) => settings.interval.min(LONGEST_PAUSE_WHILE_DOWN),
+        };
         if let Some(now) = damping.note(found.is_ok()) {
             match found {
                 Ok(()) => info!(port = port.port, "the application serves"),
@@ -78,7 +86,7 @@ async fn check(
         }
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(settings.interval) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

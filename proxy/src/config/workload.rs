@@ -54,7 +54,7 @@ pub struct HealthCheck {
     /// What is asked.
     #[serde(flatten)]
     pub probe: Probe,
-    /// From the end of one check to the next.
+    /// From the end of one check to the next; at most a second while the application does not serve.
     #[serde(serialize_with = "span")]
     pub interval: Duration,
     /// How long one check may take.
