@@ -101,7 +101,8 @@ impl Interest {
                 self.mark(name, Due::Send);
             } else {
                 self.held.remove(&name);
-                self.due.remove(&name);
+                // Something else that was asked for may imply it still: then it comes again.
+                self.due.insert(name, Due::Check);
             }
         }
     }

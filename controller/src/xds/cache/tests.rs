@@ -8,7 +8,7 @@ use crate::model::command::{EndInstances, HealthChange, InstanceEnd, ReportHealt
 use crate::model::tests::{Log, instance, puts};
 use crate::model::{Command, Kind, Name, Root};
 use crate::xds::hashes::all_names;
-use crate::xds::translate::native::tests::{SAMPLE, sample};
+use crate::xds::translate::native::tests::{sample, sample_text};
 
 /// Every resource that is or could be, through the cache.
 fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<String>)> {
@@ -66,8 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 const APPS: [&str; 3] = ["web", "api", "db"];
 
-fn documents() -> Vec<&'static str> {
-    SAMPLE.split("---\n").collect()
+fn documents() -> Vec<String> {
+    sample_text().split("---\n").map(str::to_owned).collect()
 }
 
 fn key(document: &str) -> Option<(Kind, Name)> {
@@ -121,11 +121,11 @@ fn play(log: &mut Log, step: &Step) {
         }
         Step::Put(number) => {
             let documents = documents();
-            log.put(documents[number % documents.len()]);
+            log.put(&documents[number % documents.len()]);
         }
         Step::Delete(number) => {
             let documents = documents();
-            if let Some((kind, name)) = key(documents[number % documents.len()]) {
+            if let Some((kind, name)) = key(&documents[number % documents.len()]) {
                 log.delete(kind, &name.namespace, &name.name);
             }
         }
@@ -140,10 +140,10 @@ fn play(log: &mut Log, step: &Step) {
                 certificate: vec![*byte; 40].into(),
                 phase: 0,
             };
-            let revision = log.state.trust_revision();
+            let expected_revision = log.state.trust_revision();
             log.run(Command::SetTrust(SetTrust {
                 roots: vec![root],
-                revision,
+                expected_revision,
                 ..Default::default()
             }));
         }

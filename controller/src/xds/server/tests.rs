@@ -200,7 +200,7 @@ fn caller(identity: Option<&str>) -> Caller {
     };
     Caller {
         leaf: identity.map(facts),
-        ..Caller::local()
+        ..Caller::local(0)
     }
 }
 

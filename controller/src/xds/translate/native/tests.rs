@@ -20,12 +20,15 @@ use crate::model::tests::{Log, instance, puts};
 use crate::model::{Command, Name};
 
 /// A mesh with something of everything.
-pub(crate) const SAMPLE: &str = include_str!("tests/sample.yaml");
+pub(crate) fn sample_text() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/xds/translate/native/tests/sample.yaml");
+    std::fs::read_to_string(path).unwrap()
+}
 
 /// The sample, with two sidecars.
 pub(crate) fn sample() -> Log {
     let mut log = Log::new();
-    log.run(puts(SAMPLE)).accepted().unwrap();
+    log.run(puts(&sample_text())).accepted().unwrap();
     for (name, address, health, locality) in [
         ("web-1", "10.0.0.1", 1, "eu/a"),
         ("web-2", "10.0.0.2", 2, "eu/b"),
