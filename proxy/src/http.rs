@@ -19,8 +19,8 @@ mod watch;
 
 pub use application::Application;
 pub use body::{Body, BodyError};
-pub use failure::{ERROR, Failure, Unserved};
-pub use headers::{FORWARDED_CLIENT, change, clean_response, forget_hops, is_grpc};
+pub use failure::{Asked, ERROR, Failure, Unserved};
+pub use headers::{FORWARDED_CLIENT, change, clean_response, forget_hops};
 pub use interim::Interim;
 pub use matching::select;
 pub use mesh::{Arrival, Kind, arrive, exchange};

@@ -1,9 +1,10 @@
 //! What the proxy answers where it cannot pass an answer on. The one place that maps failures to statuses.
 
 use super::body::Body;
+use super::headers::is_grpc;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 /// Names the failure, on every answer that the proxy makes itself.
 pub const ERROR: HeaderName = HeaderName::from_static("maille-error");
@@ -37,6 +38,33 @@ pub enum Failure {
     Denied,
     /// A request that no hop can carry.
     BadRequest,
+}
+
+/// How an answer that the proxy makes itself must look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// As a gRPC status.
+    pub grpc: bool,
+    /// Without a body.
+    pub head: bool,
+}
+
+impl Asked {
+    /// By this request.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            grpc: is_grpc(request.headers()),
+            head: request.method() == Method::HEAD,
+        }
+    }
+
+    /// The response as it was asked for.
+    pub fn fit(self, mut response: Response<Body>) -> Response<Body> {
+        if self.head {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
 }
 
 /// A request without a response.
@@ -128,20 +156,22 @@ impl Failure {
     }
 
     /// The answer. gRPC clients get a status of their own.
-    pub fn response(self, grpc: bool) -> Response<Body> {
+    pub fn response(self, asked: Asked) -> Response<Body> {
         let ((name, text), (status, code)) = (self.words(), self.codes());
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.insert(ERROR, HeaderValue::from_static(name));
-        if grpc {
+        if asked.grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert(GRPC_STATUS, HeaderValue::from(code));
             headers.insert(GRPC_MESSAGE, HeaderValue::from_static(text));
             return response;
         }
+        let text = format!("maille: {text}\n");
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        *response.body_mut() = Body::full(Bytes::from(format!("maille: {text}\n")));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        *response.body_mut() = Body::full(Bytes::from(text));
         *response.status_mut() = status;
-        response
+        asked.fit(response)
     }
 }

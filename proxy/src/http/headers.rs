@@ -75,7 +75,7 @@ pub fn change(headers: &mut HeaderMap, changes: &HeaderChanges) {
 }
 
 /// Whether errors are told as gRPC statuses.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         let rest = value.as_bytes().strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| rest.first().is_none_or(|next| matches!(next, b'+' | b';')))

@@ -2,7 +2,7 @@
 
 use super::application::FromHttp2;
 use super::body::Body;
-use super::failure::Failure;
+use super::failure::{Asked, Failure};
 use super::interim::Interim;
 use super::mesh;
 use super::upgrade::{self, Upgrade};
@@ -133,7 +133,11 @@ async fn answer_http2<H: Handler>(handler: &H, stream: wire::Stream) {
     parts.version = Version::HTTP_2;
     parts.extensions.insert(FromHttp2);
     if mesh::restore_upgrade(&mut parts).is_none() {
-        return send(stream.respond, Failure::BadRequest.response(false)).await;
+        return send(
+            stream.respond,
+            Failure::BadRequest.response(Asked::default()),
+        )
+        .await;
     }
     let interim = Interim::wanted(&mut parts);
     let request = Request::from_parts(parts, Body::http2(body));

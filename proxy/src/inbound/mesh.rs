@@ -5,7 +5,7 @@ use super::port::PortView;
 use super::request::{Caller, ToPort};
 use crate::detect::Detected;
 use crate::http::{
-    Arrival, Body, Failure, Interim, Kind, answer, arrive, serve_http1, serve_http2,
+    Arrival, Asked, Body, Failure, Interim, Kind, answer, arrive, serve_http1, serve_http2,
 };
 use crate::metrics::{ConnectionLabels, Direction};
 use crate::net::Prefixed;
@@ -75,7 +75,7 @@ async fn serve_stream(caller: Arc<Caller>, stream: Stream) {
         }) => serve_tunnel(caller, port, body, stream.respond).await,
         None => {
             answer(stream.respond, None, async {
-                Failure::BadRequest.response(false)
+                Failure::BadRequest.response(Asked::default())
             })
             .await
         }
@@ -90,7 +90,7 @@ async fn serve_tunnel(
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
-    let refused = |failure: Failure| async move { failure.response(false) };
+    let refused = |failure: Failure| async move { failure.response(Asked::default()) };
     let Some(view) = caller.view(port) else {
         return answer(respond, None, refused(Failure::Denied)).await;
     };

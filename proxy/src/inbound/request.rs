@@ -3,7 +3,7 @@
 use super::Inbound;
 use super::port::PortView;
 use crate::http::{
-    Body, FORWARDED_CLIENT, Failure, Handler, Watch, clean_response, forget_hops, is_grpc,
+    Asked, Body, FORWARDED_CLIENT, Failure, Handler, Watch, clean_response, forget_hops,
 };
 use crate::metrics::Direction;
 use crate::policy::{PeerIdentity, RequestFacts, normal};
@@ -75,19 +75,19 @@ impl Caller {
     /// Answers one request to a port.
     pub(super) async fn answer(&self, port: u16, request: Request<Body>) -> Response<Body> {
         let started = Instant::now();
-        let grpc = is_grpc(request.headers());
+        let asked = Asked::of(&request);
         let Some(view) = self.view(port) else {
-            return Failure::Denied.response(grpc);
+            return Failure::Denied.response(asked);
         };
         let response = match self.forward(&view, request).await {
             Ok(response) => response,
             Err(failure) => {
                 let metrics = &self.inbound.shared.metrics;
                 metrics.error(Direction::Inbound, &view.service, failure.name());
-                failure.response(grpc)
+                failure.response(asked)
             }
         };
-        let watch = Watch::new(view.requests.clone(), &response, grpc, started);
+        let watch = Watch::new(view.requests.clone(), &response, asked.grpc, started);
         response.map(|body| body.watched(watch))
     }
 

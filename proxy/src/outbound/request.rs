@@ -5,17 +5,16 @@ use super::connection::Connection;
 use super::target::Target;
 use crate::balance::{EndpointState, Lease, Outcome, Permit, hash};
 use crate::http::{
-    Body, FORWARDED_CLIENT, Failure, Replay, Unserved, Upgrade, Watch, backoff, change,
-    clean_response, forget_hops, is_gateway_error, is_grpc, redirect, rewrite, select,
-    worth_retrying,
+    Asked, Body, FORWARDED_CLIENT, Failure, Replay, Unserved, Upgrade, Watch, backoff, change,
+    clean_response, forget_hops, is_gateway_error, redirect, rewrite, select, worth_retrying,
 };
 use crate::metrics::{Direction, RequestMetrics};
 use crate::snapshot::{
     Balancing, DirectResponse, Forward, HashKey, RetryPolicy, Route, RouteAction,
 };
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body as _;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -31,22 +30,22 @@ type Answer = (Response<Body>, (Lease<Target>, Permit));
 /// Answers one request.
 pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
-    let grpc = is_grpc(request.headers());
+    let asked = Asked::of(&request);
     let Some(binding) = connection.binding() else {
-        return Failure::NoDestination.response(grpc);
+        return Failure::NoDestination.response(asked);
     };
     let bound = &*binding.bound;
     forget_hops(request.headers_mut());
     // Only a proxy that has verified a peer may say who it is.
     request.headers_mut().remove(FORWARDED_CLIENT);
-    let (metrics, failure) = match lead(connection, bound, request, grpc, started).await {
+    let (metrics, failure) = match lead(connection, bound, request, asked, started).await {
         Ok(response) => return response,
         Err(failed) => failed,
     };
     let errors = &connection.outbound.shared.metrics;
     errors.error(Direction::Outbound, &bound.service, failure.name());
-    let response = failure.response(grpc);
-    let watch = Watch::new(metrics.clone(), &response, grpc, started);
+    let response = failure.response(asked);
+    let watch = Watch::new(metrics.clone(), &response, asked.grpc, started);
     response.map(|body| body.watched(watch))
 }
 
@@ -55,7 +54,7 @@ async fn lead<'a>(
     connection: &Connection,
     bound: &'a Bound,
     request: Request<Body>,
-    grpc: bool,
+    asked: Asked,
     started: Instant,
 ) -> Result<Response<Body>, (&'a Arc<RequestMetrics>, Failure)> {
     let unrouted = &bound.unrouted;
@@ -67,10 +66,10 @@ async fn lead<'a>(
         RouteAction::Forward(forward) => forward,
         RouteAction::Redirect(to) => {
             let response = redirect(&parts, &route.matches.path, to);
-            return Ok(local(unrouted, route, response, started));
+            return Ok(asked.fit(local(unrouted, route, response, started)));
         }
         RouteAction::Respond(direct) => {
-            return Ok(local(unrouted, route, respond(direct), started));
+            return Ok(asked.fit(local(unrouted, route, respond(direct), started)));
         }
     };
     let (number, backend) = routes
@@ -91,14 +90,18 @@ async fn lead<'a>(
     let headers = response.headers_mut();
     change(headers, &forward.backends.backends[number].response_headers);
     change(headers, &route.response_headers);
-    let watch = Watch::new(backend.requests.clone(), &response, grpc, started)
+    let watch = Watch::new(backend.requests.clone(), &response, asked.grpc, started)
         .until(call.deadline)
         .holding(held);
     Ok(response.map(|body| body.watched(watch)))
 }
 
 fn respond(direct: &DirectResponse) -> Response<Body> {
+    let length = HeaderValue::from(direct.body.len());
     let mut response = Response::new(Body::full(direct.body.clone()));
+    if !direct.body.is_empty() {
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
     *response.status_mut() = direct.status;
     response
 }
@@ -312,7 +315,7 @@ fn outcome(result: &Result<Response<Body>, Unserved>) -> Option<Outcome> {
     }
 }
 
-fn with_authority(uri: &Uri, host: &http::HeaderValue) -> Option<Uri> {
+fn with_authority(uri: &Uri, host: &HeaderValue) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
     parts.authority = Some(http::uri::Authority::try_from(host.as_bytes()).ok()?);
     Uri::from_parts(parts).ok()
