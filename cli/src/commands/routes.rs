@@ -62,9 +62,7 @@ fn rules_of(namespace: &str, name: &str, route: &Value) -> Vec<Rule> {
             rule: index + 1,
             services: services.clone(),
             matches: list(&rule["matches"]).map(describe_match).collect(),
-            backends: list(&rule["backendRefs"])
-                .map(backend_of)
-                .collect(),
+            backends: list(&rule["backendRefs"]).map(backend_of).collect(),
             filters: list(&rule["filters"])
                 .filter_map(|filter| filter["type"].as_str().map(String::from))
                 .collect(),

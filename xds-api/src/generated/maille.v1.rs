@@ -3263,7 +3263,7 @@ pub struct HelloResponse {
     pub expect: u32,
     #[prost(uint64, tag = "9")]
     pub node: u64,
-    /// The node id that the caller's directory is in this cluster; 0: it is none.
+    /// The node that the caller's directory is in this cluster; 0: it is none.
     #[prost(uint64, tag = "10")]
     pub your_node: u64,
 }

@@ -151,7 +151,7 @@ fn play(log: &mut Log, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_kept_is_what_would_be_made_anew(steps in prop::collection::vec(step(), 1..40)) {

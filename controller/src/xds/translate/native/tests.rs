@@ -21,7 +21,10 @@ use crate::model::{Command, Name};
 
 /// A mesh with something of everything.
 pub(crate) fn sample_text() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/xds/translate/native/tests/sample.yaml");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/xds/translate/native/tests/sample.yaml"
+    );
     std::fs::read_to_string(path).unwrap()
 }
 
