@@ -180,16 +180,20 @@ impl Raft {
         );
         let service = service::server(self.clone());
         let stopping = self.0.stage.stopping();
+        let serving = async move {
+            // Not gracefully: a leader's stream of entries has no end of its own.
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                served = service.serve_with_incoming(connections) => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the peer server ended");
+                    }
+                }
+            }
+        };
         self.0
             .stage
-            .vital_on(&self.0.handle, "peer server", async move {
-                let served = service
-                    .serve_with_incoming_shutdown(connections, stopping.cancelled_owned())
-                    .await;
-                if let Err(error) = served {
-                    tracing::error!(%error, "the peer server ended");
-                }
-            });
+            .vital_on(&self.0.handle, "peer server", serving);
         Ok(())
     }
 
@@ -365,13 +369,16 @@ impl Raft {
         if !abrupt {
             self.hand_over_before_stopping().await;
         }
-        self.0.stage.stop().await;
         let core = self.0.core.send_replace(None);
-        if let Some(core) = &core
-            && let Err(error) = core.engine.shutdown().await
-        {
-            tracing::warn!(%error, "raft did not stop cleanly");
-        }
+        // Both at once: peers' streams end with the engine, and the engine must not be reported as failed.
+        let engine = async {
+            if let Some(core) = &core
+                && let Err(error) = core.engine.shutdown().await
+            {
+                tracing::warn!(%error, "raft did not stop cleanly");
+            }
+        };
+        tokio::join!(self.0.stage.stop(), engine);
         drop(
             self.0
                 .queue

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
 use tonic::{Status, async_trait};
-use xds_api::maille::v1 as api;
 use xds_api::maille::v1::{
     Member, MembersResponse, ReadState, RemoveMemberRequest, RemoveMemberResponse, SnapshotChunk,
     StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
@@ -13,8 +11,6 @@ use xds_api::maille::v1::{
 
 use super::Author;
 use super::families::{ChunkStream, ClusterCalls};
-use super::objects::{ReadView, Reads};
-use crate::agreement::AgreementError;
 use crate::model::State;
 use crate::raft::{Consistency, MemberStatus, MembersError, Raft};
 use crate::store::snapshot::SnapshotFile;
@@ -48,27 +44,6 @@ impl Cluster {
             controller: self.controller.to_string(),
         };
         Ok((state, read.state))
-    }
-}
-
-impl Reads for Cluster {
-    fn read(
-        &self,
-        consistency: api::Consistency,
-    ) -> BoxFuture<'static, Result<ReadView, AgreementError>> {
-        let raft = self.raft.clone();
-        let wanted = match consistency {
-            api::Consistency::Default => Consistency::Default,
-            api::Consistency::Consistent => Consistency::Consistent,
-            api::Consistency::Stale => Consistency::Stale,
-        };
-        Box::pin(async move {
-            let read = raft.read(wanted).await?;
-            Ok(ReadView {
-                state: read.state,
-                age: read.age,
-            })
-        })
     }
 }
 
