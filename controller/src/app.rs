@@ -9,6 +9,7 @@ mod failure;
 mod hardening;
 mod inspect;
 mod mesh_port;
+mod newcomer;
 mod ports;
 mod readiness;
 mod reads;

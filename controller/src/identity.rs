@@ -4,6 +4,8 @@
 //! (`model`'s policies), and the peers' own CA.
 
 mod authority;
+mod first_trust;
+mod handout;
 mod issue;
 mod ledger;
 mod request;
@@ -14,6 +16,7 @@ mod server_tls;
 mod tokens;
 
 pub use authority::{Asking, Authority, AuthoritySettings, Certified, Standing};
+pub use first_trust::{FirstTrustError, fetch_secrets};
 pub use issue::IssueError;
 pub use root::RootError;
 pub use seal::{Keyring, SealError};

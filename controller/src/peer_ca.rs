@@ -2,12 +2,14 @@
 //!
 //! Never in Raft: controllers would need Raft to reach Raft. The admin port trusts it too, so it answers without a quorum.
 
+mod copy;
 mod credentials;
 mod files;
 mod init;
 mod secrets;
 mod verify;
 
+pub use copy::{copy_of, write_copy};
 pub use credentials::{PeerTls, SERVER_NAME, admin_server_config};
 pub use init::{AdminCertificate, InitError, Initialized, init, write_admin_certificate};
 pub use secrets::{Kek, Secrets, SecretsError};

@@ -17,6 +17,7 @@ mod restore;
 mod service;
 mod settings;
 mod status;
+mod succession;
 mod types;
 mod wire;
 

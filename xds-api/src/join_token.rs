@@ -20,7 +20,7 @@ pub struct JoinToken {
     pub secret: Vec<u8>,
     /// The exact SPIFFE id that it grants. Empty for a controller's token.
     pub spiffe_id: String,
-    /// `host:port` of each controller's xDS port (of its peer port for a controller's token).
+    /// `host:port` of each controller's xDS port.
     pub controllers: Vec<String>,
     /// SHA-256 over each trust root's DER. Only roots listed here are trusted before there is a certificate.
     pub roots_sha256: Vec<[u8; 32]>,

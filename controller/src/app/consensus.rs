@@ -121,7 +121,7 @@ pub(super) fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, F
     })
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+pub(super) fn read_token(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).map_err(|source| Failure::Read {
         path: path.to_owned(),
         remedy: "write a token there, as `maille token create --controller` printed it",

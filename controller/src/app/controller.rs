@@ -10,7 +10,7 @@ use super::clients::AllClients;
 use super::consensus::{self, Consensus};
 use super::ports::Ports;
 use super::reads::RaftReads;
-use super::{Failure, hardening, mesh_port, readiness, signals};
+use super::{Failure, hardening, mesh_port, newcomer, readiness, signals};
 use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
 use crate::config::Config;
@@ -26,13 +26,13 @@ use crate::xds::Xds;
 pub(super) fn run(config: Config) -> Result<(), Failure> {
     telemetry::start_log(&config.log.level, config.log.format)?;
     hardening::apply();
-    let secrets = Secrets::load(&config.secrets)?;
-    check_trust_domain(&config, &secrets)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("controller")
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
+    let secrets = runtime.block_on(newcomer::secrets(&config))?;
+    check_trust_domain(&config, &secrets)?;
     runtime.block_on(live(config, secrets))
 }
 
@@ -114,7 +114,10 @@ async fn start(
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
     consensus.answer_peers(leases, xds.clone());
     let routes = Routes::new(xds.service())
-        .add_service(IdentityService::server(authority.clone()))
+        .add_service(IdentityService::server(
+            authority.clone(),
+            config.secrets.clone(),
+        ))
         .add_service(registration);
     mesh_port::serve(&stage, ports.xds, server_tls.config(), routes);
 

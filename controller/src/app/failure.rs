@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::identity::FirstTrustError;
 use crate::peer_ca::{InitError, SecretsError};
 use crate::supervise::VitalTaskEnded;
+use xds_api::join_token::JoinTokenError;
 
 /// What `--help` says about exit codes.
 pub const EXIT_CODES: &str = "Exit codes:
@@ -29,6 +31,17 @@ pub enum Failure {
     /// The secrets cannot be used.
     #[error("cannot use the secrets")]
     Secrets(#[from] SecretsError),
+    /// The secrets could not be fetched with the join token.
+    #[error("cannot fetch the secrets with the join token")]
+    FirstTrust(#[from] FirstTrustError),
+    /// The join token is none.
+    #[error("the join token in {path} cannot be used")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: JoinTokenError,
+    },
     /// `init` refused.
     #[error(transparent)]
     Init(#[from] InitError),
@@ -102,6 +115,8 @@ impl Failure {
         ExitCode::from(match self {
             Self::Config(_) | Self::Log(_) | Self::TrustDomain { .. } => 2,
             Self::Secrets(_)
+            | Self::FirstTrust(_)
+            | Self::Token { .. }
             | Self::Init(_)
             | Self::Port { .. }
             | Self::Refused { .. }

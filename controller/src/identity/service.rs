@@ -1,14 +1,18 @@
 //! The `Identity` service: the roots for everybody, leaves for those who may have them.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{info, warn};
 use xds_api::maille::v1::identity_server::{Identity, IdentityServer};
-use xds_api::maille::v1::{BundleRequest, BundleResponse, CertifyRequest, CertifyResponse};
+use xds_api::maille::v1::{
+    BundleRequest, BundleResponse, CertifyRequest, CertifyResponse, SecretsRequest, SecretsResponse,
+};
 
 use super::authority::{Asking, Authority};
+use super::handout::{HandoutError, hand_out};
 use super::issue::IssueError;
 use crate::agreement::AgreementError;
 use crate::model::State;
@@ -21,12 +25,13 @@ const MAX_REQUEST: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct IdentityService {
     authority: Authority,
+    secrets: PathBuf,
 }
 
 impl IdentityService {
-    /// The tonic service. `tls::Caller` must stand in each request's extensions.
-    pub fn server(authority: Authority) -> IdentityServer<Self> {
-        IdentityServer::new(Self { authority }).max_decoding_message_size(MAX_REQUEST)
+    /// The tonic service; `secrets` is the secrets directory. `tls::Caller` must stand in each request's extensions.
+    pub fn server(authority: Authority, secrets: PathBuf) -> IdentityServer<Self> {
+        IdentityServer::new(Self { authority, secrets }).max_decoding_message_size(MAX_REQUEST)
     }
 }
 
@@ -82,6 +87,39 @@ impl Identity for IdentityService {
                     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
                 }),
         }))
+    }
+
+    async fn secrets(
+        &self,
+        request: Request<SecretsRequest>,
+    ) -> Result<Response<SecretsResponse>, Status> {
+        let remote = request
+            .extensions()
+            .get::<Caller>()
+            .and_then(|caller| caller.remote);
+        let token = request.into_inner().join_token;
+        // A read, for the token may have been made a moment ago at another controller.
+        let state = self.authority.agreement().read().await?;
+        match hand_out(&state, &token, &self.secrets) {
+            Ok((token, secrets)) => {
+                info!(
+                    ?remote,
+                    token, "handed the cluster's secrets to a new controller"
+                );
+                Ok(Response::new(secrets))
+            }
+            Err(refusal) => {
+                warn!(?remote, %refusal, "refused the cluster's secrets");
+                Err(handout_status(&refusal))
+            }
+        }
+    }
+}
+
+fn handout_status(refusal: &HandoutError) -> Status {
+    match refusal {
+        HandoutError::Token(_) => Status::unauthenticated(refusal.to_string()),
+        HandoutError::Secrets(source) => Status::internal(format!("{refusal}: {source}")),
     }
 }
 

@@ -54,7 +54,12 @@ pub enum TokenError {
     #[error(
         "the join token {0} is for a controller, not for a workload; make one with `maille token create` for the workload's service account"
     )]
-    Purpose(String),
+    NotWorkload(String),
+    /// Made for something else.
+    #[error(
+        "the join token {0} is for a workload, not for a controller; make one with `maille token create --controller`"
+    )]
+    NotController(String),
     /// What is asked for cannot be granted.
     #[error("{0}")]
     Request(String),
@@ -97,15 +102,12 @@ pub fn new_token(state: &State, wanted: &NewToken) -> Result<(Token, JoinToken),
         }
     };
     let members = state.members().values();
-    let (spiffe_id, controllers): (String, Vec<String>) = match wanted.purpose {
-        TokenPurpose::Workload => (
-            granted_identity(state, &wanted.namespace, &wanted.service_account)?,
-            members.map(|member| member.xds_address.clone()).collect(),
-        ),
-        TokenPurpose::Controller => (
-            String::new(),
-            members.map(|member| member.peer_address.clone()).collect(),
-        ),
+    let controllers = members.map(|member| member.xds_address.clone()).collect();
+    let spiffe_id = match wanted.purpose {
+        TokenPurpose::Workload => {
+            granted_identity(state, &wanted.namespace, &wanted.service_account)?
+        }
+        TokenPurpose::Controller => String::new(),
         TokenPurpose::Unspecified => {
             return Err(TokenError::Request(
                 "say what the token is for: a workload or a controller".to_owned(),
@@ -148,15 +150,23 @@ fn granted_identity(
     Ok(id.to_string())
 }
 
-/// The identity that a workload's token grants, if it is good now. Whether it was used is decided again in `apply`.
-pub(super) fn check(state: &State, shown: &JoinToken, now: i64) -> Result<String, TokenError> {
+/// The identity that a token grants (none where it is a controller's), if it is good now. Whether it was used is decided again in `apply`.
+pub(super) fn check(
+    state: &State,
+    shown: &JoinToken,
+    purpose: TokenPurpose,
+    now: i64,
+) -> Result<String, TokenError> {
     let known = state
         .tokens()
         .get(&shown.id)
         .filter(|known| secret_fits(known, shown));
     let known = known.ok_or_else(|| TokenError::Unknown(shown.id.clone()))?;
-    if known.purpose() != TokenPurpose::Workload {
-        return Err(TokenError::Purpose(shown.id.clone()));
+    if known.purpose() != purpose {
+        return Err(match purpose {
+            TokenPurpose::Controller => TokenError::NotController(shown.id.clone()),
+            _ => TokenError::NotWorkload(shown.id.clone()),
+        });
     }
     if known.used_at != 0 {
         return Err(TokenError::Used {

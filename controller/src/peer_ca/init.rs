@@ -192,7 +192,7 @@ fn admin_certificate(
     Ok(id)
 }
 
-fn check_free(path: &Path) -> Result<(), InitError> {
+pub(super) fn check_free(path: &Path) -> Result<(), InitError> {
     match is_free(path) {
         Ok(true) => Ok(()),
         Ok(false) => Err(InitError::Exists {
@@ -227,7 +227,7 @@ fn check_names(trust_domain: &str, admin: &str) -> Result<(), InitError> {
     Ok(())
 }
 
-fn write(path: &Path, files: &[(&str, u32, &[u8])]) -> Result<(), InitError> {
+pub(super) fn write(path: &Path, files: &[(&str, u32, &[u8])]) -> Result<(), InitError> {
     let all = || {
         let directory = NewDirectory::begin(path)?;
         for (name, mode, bytes) in files {

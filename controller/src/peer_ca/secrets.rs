@@ -17,7 +17,7 @@ use crate::pki::{self, P256Key};
 pub enum SecretsError {
     /// There is none.
     #[error(
-        "there are no secrets at {path}: make them once with `maille-controller init`, then copy the directory to each controller's host"
+        "there are no secrets at {path}: make them once with `maille-controller init`, then copy the directory to each controller's host; one that joins by joinTokenFile fetches them itself"
     )]
     Missing {
         /// Where they were looked for.
@@ -163,20 +163,20 @@ impl Secrets {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SecretsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, SecretsError> {
     fs::read(path).map_err(|source| SecretsError::Read {
         path: path.to_owned(),
         source,
     })
 }
 
-fn text(path: &Path) -> Result<String, SecretsError> {
+pub(super) fn text(path: &Path) -> Result<String, SecretsError> {
     let bytes = read(path)?;
     let text = String::from_utf8(bytes).map_err(|failure| damaged(path, failure))?;
     Ok(text.trim().to_owned())
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretsError> {
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretsError> {
     let metadata = fs::metadata(path).map_err(|source| SecretsError::Read {
         path: path.to_owned(),
         source,

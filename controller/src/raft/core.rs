@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::RaftError;
 use super::log_store::LogStore;
@@ -55,6 +55,8 @@ pub(super) struct Core {
     pub(super) votes_from: Instant,
     /// When a leader was last heard.
     heard: Mutex<Instant>,
+    /// A stream of the leader's broke off in the middle.
+    pub(super) severed: Notify,
 }
 
 impl Stores {
@@ -139,6 +141,7 @@ impl Core {
             stores,
             votes_from: Instant::now() + wait,
             heard: Mutex::new(Instant::now()),
+            severed: Notify::new(),
         })
     }
 
@@ -151,9 +154,21 @@ impl Core {
         *self.heard.lock().expect("held for copies only") = Instant::now();
     }
 
+    /// A stream from `node` has broken off.
+    pub(super) fn sever(&self, node: NodeId) {
+        if self.metrics().current_leader == Some(node) {
+            self.severed.notify_one();
+        }
+    }
+
+    /// When a leader last called.
+    pub(super) fn heard_at(&self) -> Instant {
+        *self.heard.lock().expect("held for copies only")
+    }
+
     /// How long ago a leader has called.
     pub(super) fn silence(&self) -> Duration {
-        self.heard.lock().expect("held for copies only").elapsed()
+        self.heard_at().elapsed()
     }
 
     pub(super) fn metrics(&self) -> Metrics {

@@ -15,7 +15,7 @@ use xds_api::maille::v1 as proto;
 use super::core::{Core, Stores, leadership};
 use super::network::Purpose;
 use super::types::{NodeId, Payload, Peer};
-use super::{Raft, RaftError, leader, payload, propose};
+use super::{Raft, RaftError, leader, payload, propose, succession};
 use crate::model::LEVELS;
 use crate::store::directory::Membership;
 
@@ -171,6 +171,15 @@ impl Raft {
             let batching = propose::run(core.clone(), queue, self.space(), stopping);
             self.0.stage.task_on(&self.0.handle, "proposals", batching);
         }
+        self.0.stage.vital_on(
+            &self.0.handle,
+            "succession",
+            succession::run(
+                core.clone(),
+                settings.timing.election_most,
+                self.0.stage.stopping(),
+            ),
+        );
         self.0.stage.vital_on(
             &self.0.handle,
             "leader duties",

@@ -16,7 +16,7 @@ use super::core::Core;
 use super::machine::SnapshotData;
 use super::network::LARGEST_MESSAGE;
 use super::propose::Refused;
-use super::types::Types;
+use super::types::{NodeId, Types};
 use super::wire::{self, WireError};
 use super::{Raft, WRITE_LIMIT, read};
 use crate::model::Proposal;
@@ -161,10 +161,11 @@ impl Peer for Service {
             .await?
             .ok_or_else(|| Status::invalid_argument("an empty stream"))?;
         let core = self.member(first.envelope.as_ref(), caller.as_ref())?;
+        let from = first.envelope.map_or(0, |envelope| envelope.from_node);
         let first = wire::decode_append(first.payload).map_err(unreadable)?;
         let heard = core.clone();
         let entries = futures_util::stream::iter([first])
-            .chain(readable(messages))
+            .chain(readable(messages, core.clone(), from))
             .inspect(move |_| heard.hear());
         let answers = core.engine.stream_append(entries);
         let answers = answers.map(|answer| match answer {
@@ -456,17 +457,20 @@ fn not_leader(core: &Core) -> proto::NotLeader {
 /// The requests of a stream, up to the first that cannot be read: what follows it must not be applied.
 fn readable(
     messages: Streaming<proto::RaftMessage>,
+    core: Arc<Core>,
+    from: NodeId,
 ) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static {
-    futures_util::stream::unfold(messages, |mut messages| async move {
+    futures_util::stream::unfold((messages, core), move |(mut messages, core)| async move {
         let message = match messages.message().await {
             Ok(message) => message?,
             Err(status) => {
                 tracing::debug!(%status, "a stream of entries broke");
+                core.sever(from);
                 return None;
             }
         };
         match wire::decode_append(message.payload) {
-            Ok(request) => Some((request, messages)),
+            Ok(request) => Some((request, (messages, core))),
             Err(error) => {
                 tracing::error!(%error, "a peer's entries cannot be read");
                 None

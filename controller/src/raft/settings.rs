@@ -123,6 +123,8 @@ impl Settings {
             election_timeout_max: millis(self.timing.election_most),
             enable_pre_vote: Some(true),
             enable_leader_restore: Some(self.timing.leader_restore),
+            // One client is to be as fast as the disk: followers get an entry while the leader still syncs it.
+            broadcast_submitted_on_append: Some(true),
             allow_log_reversion: None,
             // Switched on once no promise to an earlier leader can be alive, see `core`.
             enable_elect: false,

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    SanType,
 };
 
 /// Writes `ca.pem`, `cert.pem` and `key.pem` into `directory`.
 pub(crate) fn write(directory: &Path) -> anyhow::Result<()> {
     let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut ca = CertificateParams::new(Vec::new())?;
+    // Not the default name: a leaf of the same name as its issuer looks self-signed, and Envoy refuses it.
+    ca.distinguished_name
+        .push(DnType::CommonName, "bench authority");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_certificate = ca.self_signed(&ca_key)?;
     let issuer = Issuer::new(ca, ca_key);

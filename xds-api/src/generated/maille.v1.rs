@@ -2200,6 +2200,48 @@ pub mod admin_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretsRequest {
+    /// A controller's join token, whole.
+    #[prost(string, tag = "1")]
+    pub join_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for SecretsRequest {
+    const NAME: &'static str = "SecretsRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.SecretsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.SecretsRequest".into()
+    }
+}
+/// The files of a secrets directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretsResponse {
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// PEM: the peers' CA, the certificate that signs first, and its key.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub peer_ca_certificate: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub peer_ca_key: ::prost::bytes::Bytes,
+    /// 32 bytes.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub key_encryption_key: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for SecretsResponse {
+    const NAME: &'static str = "SecretsResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.SecretsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.SecretsResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BundleRequest {}
 impl ::prost::Name for BundleRequest {
@@ -2421,6 +2463,31 @@ pub mod identity_client {
                 .insert(GrpcMethod::new("maille.v1.Identity", "Certify"));
             self.inner.unary(req, path, codec).await
         }
+        /// A cluster's secrets, for a new controller's host. A controller's join token says who asks; joining uses it up, not this.
+        pub async fn secrets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SecretsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SecretsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/maille.v1.Identity/Secrets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Identity", "Secrets"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2446,6 +2513,11 @@ pub mod identity_server {
             &self,
             request: tonic::Request<super::CertifyRequest>,
         ) -> std::result::Result<tonic::Response<super::CertifyResponse>, tonic::Status>;
+        /// A cluster's secrets, for a new controller's host. A controller's join token says who asks; joining uses it up, not this.
+        async fn secrets(
+            &self,
+            request: tonic::Request<super::SecretsRequest>,
+        ) -> std::result::Result<tonic::Response<super::SecretsResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct IdentityServer<T> {
@@ -2594,6 +2666,49 @@ pub mod identity_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CertifySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Identity/Secrets" => {
+                    #[allow(non_camel_case_types)]
+                    struct SecretsSvc<T: Identity>(pub Arc<T>);
+                    impl<T: Identity> tonic::server::UnaryService<super::SecretsRequest>
+                    for SecretsSvc<T> {
+                        type Response = super::SecretsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SecretsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Identity>::secrets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SecretsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -11,7 +11,7 @@ use crate::identity::issue::{self, Grant, IssueError, Issuing};
 use crate::identity::request::RequestedKey;
 use crate::identity::tokens::{self, TokenError};
 use crate::identity::{controller_identity, now};
-use crate::model::State;
+use crate::model::{State, TokenPurpose};
 use crate::pki::Facts;
 
 /// `<namespace>/<workload>`: two DNS labels' worth, generously.
@@ -103,11 +103,12 @@ impl Authority {
             return Ok((renewal(&state, asking.leaf)?, state));
         }
         let token: JoinToken = asking.token.parse().map_err(TokenError::from)?;
-        let (granted, state) = match tokens::check(&state, &token, now()) {
+        let check = |state: &State| tokens::check(state, &token, TokenPurpose::Workload, now());
+        let (granted, state) = match check(&state) {
             // It may have been made a moment ago, at another controller.
             Err(TokenError::Unknown(_)) => {
                 let state = self.inner.agreement.read().await?;
-                (tokens::check(&state, &token, now())?, state)
+                (check(&state)?, state)
             }
             checked => (checked?, state),
         };

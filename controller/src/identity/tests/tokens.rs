@@ -60,7 +60,7 @@ async fn an_expired_token_says_since_when() {
     let site = Site::issuing().await;
     let token = site.token(|wanted| wanted.lifetime_seconds = 60);
     let state = site.alone.now();
-    let text = super::super::tokens::check(&state, &token, now() + 100)
+    let text = super::super::tokens::check(&state, &token, TokenPurpose::Workload, now() + 100)
         .unwrap_err()
         .to_string();
     assert!(
