@@ -148,10 +148,12 @@ impl State {
         self.client.disconnect();
     }
 
-    /// About how many clusters and routes are held that nothing uses any more: those that the server has not taken back yet.
+    /// About how many routes and clusters are held that nothing uses any more: those that the server has not taken back yet.
+    /// A cluster's endpoints go last.
     pub(super) fn superfluous(&self) -> usize {
         let held = |kind| self.held.of(kind).len();
-        (held(TypeUrl::Route) + held(TypeUrl::Cluster)).saturating_sub(self.users.count())
+        let clusters = held(TypeUrl::Cluster).max(held(TypeUrl::Endpoints));
+        (held(TypeUrl::Route) + clusters).saturating_sub(self.users.count())
     }
 
     /// Asks for listeners.

@@ -86,6 +86,11 @@ async fn of_ten_thousand_names_the_last_two_thousand_are_kept() -> anyhow::Resul
         hosts.keys().any(|name| name.contains("n-9999"))
             && !hosts.keys().any(|name| name.ends_with("/n-0.shop"))
     );
+    // What a name that went has reached goes too, also while others come.
+    for kind in ["routes", "clusters", "endpoints"] {
+        let count = entries(&config, kind)?.len();
+        ensure!(count < hosts.len() + 600, "{count} {kind} are held");
+    }
     ensure!(took < NAMES_LIMIT, "it took {took:?}");
     ensure!(
         after < full + 8 * 1024,
