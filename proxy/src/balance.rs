@@ -3,6 +3,7 @@
 mod ejection;
 mod endpoint;
 mod hashing;
+mod latency;
 mod limits;
 mod tiers;
 
@@ -110,10 +111,12 @@ impl<T> Balancer<T> {
             .unwrap_or_else(|| state.tiers.all());
         let index = match state.cluster.balancing {
             Balancing::RoundRobin => self.in_turn(tier, usable),
-            Balancing::LeastRequest => {
-                two_choices(tier, usable, |index| endpoints[index].requests())
-            }
-            _ => two_choices(tier, usable, |index| endpoints[index].cost(now)),
+            Balancing::LeastRequest => two_choices(tier, usable, |one, other| {
+                endpoints[one].requests() < endpoints[other].requests()
+            }),
+            _ => two_choices(tier, usable, |one, other| {
+                endpoints[one].cheaper_than(&endpoints[other], now)
+            }),
         };
         let any = || {
             tier.get(usize::try_from(random).unwrap_or(0) % tier.len().max(1))
@@ -193,7 +196,7 @@ fn contains<T>(tried: &[Arc<EndpointState<T>>], endpoint: &Arc<EndpointState<T>>
 fn two_choices(
     tier: &[usize],
     usable: impl Fn(usize) -> bool,
-    cost: impl Fn(usize) -> f64,
+    cheaper: impl Fn(usize, usize) -> bool,
 ) -> Option<usize> {
     let count = tier.len();
     if count == 0 {
@@ -208,7 +211,7 @@ fn two_choices(
     let step = 1 + usize::try_from(random & 0xffff_ffff).unwrap_or(0) % (count - 1);
     let second = from(tier, (first + step) % count, &usable)?;
     let (first, second) = (tier[first], tier[second]);
-    Some(if cost(second) < cost(first) {
+    Some(if cheaper(second, first) {
         second
     } else {
         first

@@ -14,6 +14,7 @@ pub use issue::{IssueError, JoinFailure};
 pub use key::{KeyError, PrivateKey};
 pub use renewal::{Identity, IdentityError, Settings, start};
 pub use store::{StoreError, Stored};
+pub(crate) use verify::ExpectIdentity;
 pub use verify::{LeafError, identity_of};
 
 /// The SPIFFE id that a controller of the trust domain must prove.

@@ -8,17 +8,19 @@
 use crate::detect::{Detected, detect};
 use crate::tcp::Upstream;
 use bytes::BytesMut;
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// How long a client may be silent before the server is connected too. Clients that speak first do so within a round trip
 /// on the same host; ten milliseconds is what a server-first protocol pays on a port that declares nothing.
 pub const HEAD_START: Duration = Duration::from_millis(10);
 /// How long the rest of a first line may take. Then the bytes are opaque: the server knows better what to make of them.
 const PARTIAL: Duration = Duration::from_secs(1);
-/// A client may be silent for as long as it likes; the kernel's keepalive finds those that are gone.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Read at once: a request's head, mostly.
 const FIRST_READ: usize = 4 * 1024;
 
@@ -82,12 +84,31 @@ where
         if let Some(detected) = detect(first) {
             return Ok(detected);
         }
-        let limit = if first.is_empty() { FOREVER } else { PARTIAL };
-        first.reserve(FIRST_READ);
-        match tokio::time::timeout(limit, client.read_buf(first)).await {
+        // A client may be silent for as long as it likes; the kernel's keepalive finds those that are gone.
+        let read = if first.is_empty() {
+            Ok(read(client, first).await)
+        } else {
+            tokio::time::timeout(PARTIAL, read(client, first)).await
+        };
+        match read {
             // The client has ended its half, or will not go on: nothing more will tell.
             Err(_) | Ok(Ok(0)) => return Ok(Detected::Opaque),
             Ok(read) => read?,
         };
     }
+}
+
+/// Reads what is there, over the stack: thousands of clients that are silent hold no buffer.
+async fn read<C>(client: &mut C, first: &mut BytesMut) -> io::Result<usize>
+where
+    C: AsyncRead + Unpin,
+{
+    poll_fn(|context| {
+        let mut room = [MaybeUninit::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *client).poll_read(context, &mut read))?;
+        first.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
 }

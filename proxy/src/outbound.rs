@@ -82,7 +82,7 @@ impl Outbound {
             Resolution::Found(listener) => {
                 connection::serve(self, stream, listener.name.clone()).await
             }
-            Resolution::Missing => self.leave_mesh(stream, destination).await,
+            Resolution::Missing => Box::pin(self.leave_mesh(stream, destination)).await,
             Resolution::Unavailable => self.unknown(stream, &name),
         }
     }
@@ -144,5 +144,30 @@ impl Outbound {
             .own
             .iter()
             .any(|own| own.port() == address.port() && same(own.ip()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::pair::{Proxy, called, listener};
+    use crate::testing::{Authority, pair};
+
+    /// What the task of a connection that is silent, or speaks HTTP/1, may take. Ten thousand of them are 25 MB.
+    const TASK: usize = 2_500;
+
+    #[tokio::test]
+    async fn a_connections_task_is_small() {
+        let authority = Authority::new();
+        let snapshot = called(pair::free(), crate::snapshot::Protocol::Http1, vec![]);
+        let proxy = Proxy::new(&authority, "web", snapshot);
+        let outbound = Outbound::new(proxy.shared.clone(), Settings::default());
+        let accepting = listener();
+        let stream = TcpStream::connect(accepting.local_addr().unwrap())
+            .await
+            .unwrap();
+        let size = std::mem::size_of_val(&outbound.serve(stream));
+        assert!(size <= TASK, "{size} bytes");
     }
 }

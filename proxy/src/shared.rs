@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::{Directory, Snapshot};
 use crate::supervise::Tasks;
 use crate::tls::Mesh;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -42,10 +43,8 @@ where
             accepted = crate::net::accept(&listener) => accepted,
             () = work.drained() => return,
         };
-        let (serving, held) = (serve(stream), shared.work.clone());
-        shared.tasks.spawn(async move {
-            serving.await;
-            drop(held);
-        });
+        let held = shared.work.clone();
+        // Not an async block around it: that would take the room of the connection's whole life twice.
+        shared.tasks.spawn(serve(stream).map(move |()| drop(held)));
     }
 }

@@ -19,11 +19,10 @@ pub use route::{
     Route, RouteAction, RouteMatch, Routes, TextTest,
 };
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-/// One resource kind's values by resource name.
-pub type Named<T> = HashMap<Arc<str>, Arc<T>>;
+/// One resource kind's values by resource name. A copy shares its parts, so that a change costs what it changes.
+pub type Named<T> = imbl::HashMap<Arc<str>, Arc<T>>;
 
 /// Everything known at one mesh index. A change makes a new value that shares what did not change, so that a
 /// reader sees by pointer what it has to look at again.

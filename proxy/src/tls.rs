@@ -4,6 +4,7 @@ mod verify;
 
 pub use verify::peer_identity;
 
+use crate::identity::ExpectIdentity;
 use crate::policy::PeerIdentity;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
-use verify::{ClientVerifier, ServerVerifier};
+use verify::ClientVerifier;
 
 /// ALPN of the native wire.
 pub const MAILLE_1: &[u8] = b"maille/1";
@@ -79,7 +80,7 @@ impl Mesh {
             .map_err(TlsError::Certificate)?;
         let certificate = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
         let roots = Arc::new(roots);
-        let verifier = ClientVerifier::new(roots.clone(), provider.clone(), &identity);
+        let verifier = ClientVerifier::new(roots.clone(), &provider, &identity);
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Certificate)?
@@ -103,8 +104,8 @@ impl Mesh {
 
     /// A configuration for one endpoint: it demands `expected`, and keeps that endpoint's sessions.
     pub fn client(&self, expected: &Arc<str>) -> Result<Arc<ClientConfig>, TlsError> {
-        let verifier =
-            ServerVerifier::new(self.roots.clone(), self.provider.clone(), expected.clone());
+        let (roots, expected) = (self.roots.clone(), expected.clone());
+        let verifier = ExpectIdentity::new(roots, expected, &self.provider);
         let mut client = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Certificate)?

@@ -1,7 +1,7 @@
 //! An application that does what a request's headers tell it, counts what reaches it, and answers with what it saw.
 //!
 //! `x-reply-status: 503` answers with that status; `x-reply-delay: 200` waits that many milliseconds first; `x-reply-close: 1` closes the connection
-//! without an answer; `x-reply-header: name=value` adds a header; `x-reply-grpc-status: 14` ends a gRPC call so. `x-fail-first: 2` limits the
+//! without an answer; `x-reply-refuse: 1` refuses the stream, which only HTTP/2 can; `x-reply-header: name=value` adds a header; `x-reply-grpc-status: 14` ends a gRPC call so. `x-fail-first: 2` limits the
 //! trouble to the first two attempts with the same `x-key`.
 
 use std::collections::BTreeMap;
@@ -23,8 +23,14 @@ type Body = BoxBody<Bytes, Broken>;
 
 /// Why an answer breaks off.
 #[derive(Debug, thiserror::Error)]
-#[error("the request told the application to close the connection")]
-struct Broken;
+enum Broken {
+    #[error("the request told the application to close the connection")]
+    Closed,
+    #[error("the request told the application to refuse the stream")]
+    Refused(#[source] h2::Error),
+    #[error("the request cannot be read, or asks for an answer that cannot be made")]
+    Invalid,
+}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -121,6 +127,7 @@ struct Orders {
     status: u16,
     delay: Duration,
     close: bool,
+    refuse: bool,
     grpc_status: String,
 }
 
@@ -137,6 +144,7 @@ impl Orders {
                 status: status.unwrap_or(200),
                 delay,
                 close: text("x-reply-close").is_some(),
+                refuse: text("x-reply-refuse").is_some(),
                 grpc_status,
             }
         } else {
@@ -144,6 +152,7 @@ impl Orders {
                 status: 200,
                 delay: Duration::ZERO,
                 close: false,
+                refuse: false,
                 grpc_status: "0".into(),
             }
         }
@@ -157,7 +166,11 @@ async fn answer(
 ) -> Result<Response<Body>, Broken> {
     counters.requests.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
+    let body = body
+        .collect()
+        .await
+        .map_err(|_| Broken::Invalid)?
+        .to_bytes();
     let key = head
         .headers
         .get("x-key")
@@ -175,7 +188,11 @@ async fn answer(
     }
     tokio::time::sleep(orders.delay).await;
     if orders.close {
-        return Err(Broken);
+        return Err(Broken::Closed);
+    }
+    if orders.refuse {
+        // The server resets the stream with the reason of the error below it.
+        return Err(Broken::Refused(h2::Reason::REFUSED_STREAM.into()));
     }
     let grpc = head
         .headers
@@ -204,13 +221,15 @@ async fn answer(
             .map_err(|never| match never {})
             .boxed(),
     );
-    *response.status_mut() = hyper::StatusCode::from_u16(orders.status).map_err(|_| Broken)?;
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(orders.status).map_err(|_| Broken::Invalid)?;
     for value in head.headers.get_all("x-reply-header") {
         if let Some((name, value)) = value.to_str().ok().and_then(|text| text.split_once('=')) {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Broken)?;
-            response
-                .headers_mut()
-                .append(name, HeaderValue::from_str(value).map_err(|_| Broken)?);
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Broken::Invalid)?;
+            response.headers_mut().append(
+                name,
+                HeaderValue::from_str(value).map_err(|_| Broken::Invalid)?,
+            );
         }
     }
     Ok(response)

@@ -13,6 +13,8 @@ pub mod account;
 
 pub mod client;
 
+pub mod dns;
+
 pub mod backend;
 
 pub mod application;
@@ -22,6 +24,8 @@ pub mod load;
 pub mod admin;
 
 pub mod cluster;
+
+pub mod identity;
 
 pub mod sidecar;
 

@@ -56,8 +56,10 @@ impl AuthorityCalls {
             sealed: self.is_sealed(),
             issued: state.issuance().count(),
             chain_head: hex::encode(state.issuance().head()),
-            leaf_lifetime_seconds: u32::try_from(self.authority.leaf_lifetime().as_secs())
-                .unwrap_or(u32::MAX),
+            leaf_lifetime_seconds: u32::try_from(
+                self.authority.leaf_lifetime(state.mesh()).as_secs(),
+            )
+            .unwrap_or(u32::MAX),
         })
     }
 

@@ -15,6 +15,7 @@ use super::seal::Keyring;
 use super::server_tls::ServerTls;
 use crate::agreement::Agreement;
 use crate::config::RootFiles;
+use crate::model::Mesh;
 use crate::supervise::Stage;
 
 pub use certify::{Asking, Certified};
@@ -94,9 +95,12 @@ impl Authority {
         self.inner.standing.subscribe()
     }
 
-    /// A workload leaf's life at this controller.
-    pub fn leaf_lifetime(&self) -> Duration {
-        self.inner.settings.leaf_lifetime
+    /// A workload leaf's life: as `MeshSettings` has it, or else this controller's configuration.
+    pub fn leaf_lifetime(&self, mesh: &Mesh) -> Duration {
+        let told = mesh
+            .settings()
+            .and_then(|entry| entry.object.spec.identity.leaf_lifetime);
+        told.map_or(self.inner.settings.leaf_lifetime, |told| told.get())
     }
 
     /// The cluster, for those who answer from its state.

@@ -1,6 +1,7 @@
 //! One endpoint: how long it takes, how much it has to do, whether it is left alone.
 
 use super::ejection::Record;
+use super::latency::PeakEwma;
 use crate::snapshot::{Endpoint, MeshAddress, Outlier};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,12 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a new endpoint is taken to need: low enough to be tried, high enough not to be flooded at once.
-const FIRST_GUESS: Duration = Duration::from_millis(30);
 /// What a failure counts as: an endpoint that refuses at once must not look like the fastest one.
 const FAILED: Duration = Duration::from_secs(1);
-/// After this long a past latency counts a third.
-const DECAY: Duration = Duration::from_secs(10);
+/// Latencies less than so many times apart are the same: on one machine the scheduler alone makes such a difference.
+const SAME: f64 = 2.0;
 
 /// What makes an endpoint the same one in the next snapshot.
 pub(super) type Key = (SocketAddr, Option<MeshAddress>);
@@ -62,7 +61,7 @@ impl<T> EndpointState<T> {
             kept: Arc::new(kept),
             learnt: Arc::new(Learnt {
                 pending: AtomicU32::new(0),
-                latency: Mutex::new(PeakEwma::new(start)),
+                latency: Mutex::default(),
                 record: Mutex::default(),
                 ejected_until: AtomicU64::new(0),
                 start,
@@ -100,10 +99,25 @@ impl<T> EndpointState<T> {
         f64::from(self.learnt.pending.load(Ordering::Relaxed)) / self.weight()
     }
 
-    /// Latency times load, for its weight.
-    pub(super) fn cost(&self, now: Instant) -> f64 {
-        let pending = f64::from(self.learnt.pending.load(Ordering::Relaxed)) + 1.0;
-        self.learnt.latency().get(now) * pending / self.weight()
+    /// Whether it is the better one of two: latency times load decides, or load alone where both are about as fast.
+    pub(super) fn cheaper_than(&self, other: &Self, now: Instant) -> bool {
+        let ((latency, load), (theirs, their_load)) = (self.cost(now), other.cost(now));
+        if latency < theirs * SAME && theirs < latency * SAME {
+            return load < their_load;
+        }
+        latency * load < theirs * their_load
+    }
+
+    /// How long it takes, and what it has to do with one request more, for its weight.
+    fn cost(&self, now: Instant) -> (f64, f64) {
+        let pending = self.learnt.pending.load(Ordering::Relaxed);
+        let latency = self.learnt.latency().get(now, pending > 0);
+        (latency, (f64::from(pending) + 1.0) / self.weight())
+    }
+
+    #[cfg(test)]
+    pub(super) fn latency(&self, now: Instant) -> f64 {
+        self.cost(now).0
     }
 
     /// Counts the outcome; true where it is ejected now.
@@ -138,71 +152,51 @@ impl Learnt {
     }
 }
 
-/// A moving average that jumps up to a peak and comes down slowly.
-#[derive(Debug)]
-struct PeakEwma {
-    seconds: f64,
-    at: Instant,
-}
-
-impl PeakEwma {
-    fn new(at: Instant) -> Self {
-        Self {
-            seconds: FIRST_GUESS.as_secs_f64(),
-            at,
-        }
-    }
-
-    /// With no news it decays, so that an endpoint that was slow once is tried again.
-    fn get(&self, now: Instant) -> f64 {
-        let idle = now.saturating_duration_since(self.at).as_secs_f64();
-        // Exact decay costs an exponential a pick; within a second it changes nothing that matters.
-        if idle < 1.0 {
-            return self.seconds;
-        }
-        self.seconds * (-idle / DECAY.as_secs_f64()).exp()
-    }
-
-    fn add(&mut self, seconds: f64, now: Instant) {
-        if seconds > self.seconds {
-            self.seconds = seconds;
-        } else {
-            let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-            let keep = (-elapsed / DECAY.as_secs_f64()).exp();
-            self.seconds = self.seconds * keep + seconds * (1.0 - keep);
-        }
-        self.at = now;
-    }
-}
-
 /// A picked endpoint, counted as busy until this is dropped.
 #[derive(Debug)]
 pub struct Lease<T> {
     /// Who was picked.
     pub state: Arc<EndpointState<T>>,
-    /// When.
-    pub since: Instant,
+    since: Instant,
+    /// Nanoseconds after `since` that it took to connect.
+    connecting: AtomicU64,
 }
 
 impl<T> Lease<T> {
     pub(super) fn new(state: Arc<EndpointState<T>>, since: Instant) -> Self {
         state.learnt.pending.fetch_add(1, Ordering::Relaxed);
-        Self { state, since }
+        Self {
+            state,
+            since,
+            connecting: AtomicU64::new(0),
+        }
+    }
+
+    /// There is a connection now. That the first request had to wait for it says nothing of the next ones.
+    pub fn connected(&self, now: Instant) {
+        let waited = now.saturating_duration_since(self.since).as_nanos();
+        let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+        self.connecting.store(waited, Ordering::Relaxed);
     }
 
     /// The first byte of the answer is here.
     pub fn answered(&self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.since).as_secs_f64();
-        self.state.learnt.latency().add(seconds, now);
+        self.learn(self.took(now), now);
     }
 
     /// There will be no answer.
     pub fn failed(&self, now: Instant) {
-        let seconds = now
-            .saturating_duration_since(self.since)
-            .max(FAILED)
-            .as_secs_f64();
-        self.state.learnt.latency().add(seconds, now);
+        self.learn(self.took(now).max(FAILED), now);
+    }
+
+    fn took(&self, now: Instant) -> Duration {
+        let connecting = Duration::from_nanos(self.connecting.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.since)
+            .saturating_sub(connecting)
+    }
+
+    fn learn(&self, took: Duration, now: Instant) {
+        self.state.learnt.latency().add(took.as_secs_f64(), now);
     }
 }
 

@@ -34,8 +34,12 @@ fn mix(mut value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// The address alone is not enough: several workloads of one host may serve the same port, each behind its own proxy.
 fn name<T>(endpoint: &EndpointState<T>) -> u64 {
-    hash(endpoint.endpoint.address.to_string().as_bytes())
+    let endpoint = &endpoint.endpoint;
+    let (address, namespace, workload) =
+        (endpoint.address, &endpoint.namespace, &endpoint.workload);
+    hash(format!("{address} {namespace}/{workload}").as_bytes())
 }
 
 fn weight<T>(endpoint: &EndpointState<T>) -> u64 {

@@ -114,6 +114,62 @@ fn a_slow_endpoint_gets_less() {
     assert!(picked.get(&1).copied().unwrap_or(0) < 10, "{picked:?}");
 }
 
+/// How often each port is picked in `count` requests one after the other, each answered after what `takes` says.
+fn in_turn(
+    balancer: &Balancer<()>,
+    count: u32,
+    mut now: Instant,
+    takes: impl Fn(u16) -> Duration,
+) -> HashMap<u16, u32> {
+    let mut picked = HashMap::new();
+    for _ in 0..count {
+        let lease = balancer.pick(now, 0, &[]).unwrap();
+        let port = lease.state.endpoint.address.port();
+        now += takes(port);
+        lease.answered(now);
+        *picked.entry(port).or_default() += 1;
+    }
+    picked
+}
+
+#[test]
+fn endpoints_that_are_about_as_fast_get_as_much_one_request_at_a_time() {
+    let balancer = balancer(Balancing::PeakEwma, many(3));
+    let takes = |port: u16| Duration::from_millis(u64::from(9 + port));
+    let picked = in_turn(&balancer, 900, Instant::now(), takes);
+    assert!(
+        picked.len() == 3 && picked.values().all(|count| *count > 200),
+        "{picked:?}"
+    );
+}
+
+#[test]
+fn a_slow_beginning_is_soon_forgotten() {
+    let balancer = balancer(Balancing::PeakEwma, many(3));
+    let now = Instant::now();
+    let slow = |port: u16| Duration::from_millis(if port == 1 { 300 } else { 10 });
+    let first = in_turn(&balancer, 3, now, slow);
+    assert_eq!(first.len(), 3, "each is tried once");
+    let takes = |_| Duration::from_millis(10);
+    let picked = in_turn(&balancer, 1_000, now + SECOND / 2, takes);
+    assert!(
+        picked.get(&1).is_some_and(|count| *count > 100),
+        "{picked:?}"
+    );
+}
+
+#[test]
+fn the_time_that_a_connection_took_is_not_the_endpoints() {
+    let balancer = balancer(Balancing::PeakEwma, many(1));
+    let now = Instant::now();
+    let lease = balancer.pick(now, 0, &[]).unwrap();
+    lease.connected(now + SECOND);
+    lease.answered(now + SECOND + SECOND / 100);
+    let state = lease.state.clone();
+    drop(lease);
+    assert!((0.009..0.011).contains(&state.latency(now + SECOND)));
+}
+
 #[test]
 fn a_busy_endpoint_gets_less() {
     let balancer = balancer(Balancing::LeastRequest, many(2));
@@ -224,6 +280,31 @@ fn a_key_stays_with_its_endpoint_and_few_move_when_another_goes() {
             moved < 60,
             "{balancing:?}: {moved} of 1,000 moved although their endpoint stayed"
         );
+    }
+}
+
+#[test]
+fn workloads_at_one_address_have_keys_of_their_own() {
+    let at_one_address = |number: u16| Endpoint {
+        address: ([10, 0, 0, 1], 80).into(),
+        mesh: Some(crate::snapshot::MeshAddress {
+            port: number,
+            identity: "spiffe://mesh.test/ns/demo/sa/api".into(),
+        }),
+        ..endpoint(number)
+    };
+    for balancing in [
+        Balancing::RingHash(HashKey::Client),
+        Balancing::Maglev(HashKey::Client),
+    ] {
+        let source = endpoints((1..=3).map(at_one_address).collect());
+        let balancer = balancer(balancing, source);
+        let workload = |key: u64| {
+            let lease = balancer.pick(Instant::now(), hash(&key.to_le_bytes()), &[]);
+            lease.unwrap().state.endpoint.workload.clone()
+        };
+        let met: std::collections::HashSet<_> = (0..100).map(workload).collect();
+        assert_eq!(met.len(), 3);
     }
 }
 

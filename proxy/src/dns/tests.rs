@@ -7,7 +7,7 @@ use crate::config::Bind;
 use crate::metrics::Metrics;
 use crate::snapshot::Host;
 use crate::supervise::tasks;
-use crate::xds::tests::{MOMENT, World, host};
+use crate::xds::tests::{World, host};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::net::SocketAddr;
@@ -263,12 +263,12 @@ async fn without_a_control_plane_an_unknown_name_is_servfail_and_a_known_one_is_
         "NoError [7 A 240.0.0.1]"
     );
     drop(world);
-    let lost = async {
-        while life.xds.status().borrow().controller.is_some() {
-            tokio::time::sleep(MOMENT / 10).await;
-        }
-    };
-    timeout(Duration::from_secs(10), lost).await.unwrap();
+    let mut status = life.xds.status();
+    let lost = status.wait_for(|status| status.controller.is_none());
+    timeout(Duration::from_secs(10), lost)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         line(&over_udp(address, &known).await),
         "NoError [7 A 240.0.0.1]"

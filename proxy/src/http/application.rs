@@ -81,14 +81,14 @@ impl Application {
         net::connect_any(&self.addresses, self.connect_limit).await
     }
 
-    /// Sends a request in the form that its version says.
-    pub async fn exchange(
+    /// Sends a request in the form that its version says. `queue` is asked before it waits for a connection; what it gives is
+    /// held meanwhile.
+    pub async fn exchange<Q>(
         self: &Arc<Self>,
         request: Request<Body>,
+        queue: impl Fn() -> Result<Q, Failure>,
     ) -> Result<Response<Body>, Unserved> {
         if request.version() == Version::HTTP_2 {
-            // How much waits for an application is bounded where it comes from.
-            let queue = || Ok(());
             return mesh::exchange(
                 &self.http2,
                 self.connect_limit,
@@ -99,17 +99,18 @@ impl Application {
             )
             .await;
         }
-        match self.take().await {
-            Ok((send, rested)) => Ok(self.exchange_http1(send, rested, request).await?),
+        match self.take(&queue).await {
+            Ok((send, rested)) => Ok(self.exchange_http1(send, rested, request, &queue).await?),
             Err(failure) => Err(Unserved::Unsent(Box::new(request), failure)),
         }
     }
 
-    async fn exchange_http1(
+    async fn exchange_http1<Q>(
         self: &Arc<Self>,
         mut send: SendRequest<Body>,
         mut rested: Duration,
         mut request: Request<Body>,
+        queue: &impl Fn() -> Result<Q, Failure>,
     ) -> Result<Response<Body>, Failure> {
         let upgrade = request.extensions_mut().remove::<Upgrade>();
         restore(&mut request, upgrade.as_ref());
@@ -129,7 +130,7 @@ impl Application {
                 None
             };
             request = again.ok_or(Failure::Reset)?;
-            (send, rested) = self.take().await?;
+            (send, rested) = self.take(queue).await?;
         }
     }
 
@@ -168,13 +169,22 @@ impl Application {
     }
 
     /// A connection that is ready, and how long it has rested; zero: it is new.
-    async fn take(self: &Arc<Self>) -> Result<(SendRequest<Body>, Duration), Failure> {
+    async fn take<Q>(
+        self: &Arc<Self>,
+        queue: &impl Fn() -> Result<Q, Failure>,
+    ) -> Result<(SendRequest<Body>, Duration), Failure> {
         while let Some(mut idle) = self.pop() {
             let rested = idle.since.elapsed();
             if rested < IDLE && !idle.send.is_closed() && idle.send.ready().await.is_ok() {
                 return Ok((idle.send, rested.max(Duration::from_nanos(1))));
             }
         }
+        let _held = queue()?;
+        // Boxed: connecting takes more room than all the rest of a request.
+        Box::pin(self.open()).await
+    }
+
+    async fn open(&self) -> Result<(SendRequest<Body>, Duration), Failure> {
         let stream = self.connect().await.map_err(|error| {
             tracing::debug!(%error, "no connection");
             Failure::Connect

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::headers::is_grpc;
 use bytes::Bytes;
+use h2::Reason;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
@@ -145,6 +146,17 @@ impl Failure {
     /// The HTTP status.
     pub fn status(self) -> StatusCode {
         self.codes().0
+    }
+
+    /// How a peer learns of it by the end of its stream, so that its sidecar sees what happened and may try again. None: it
+    /// gets an answer. REFUSED_STREAM says that nobody has looked at the request (RFC 9113 §8.7); the reason of a reset says
+    /// nothing to whoever retries.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Reset => Some(Reason::INTERNAL_ERROR),
+            Self::Refused => Some(Reason::REFUSED_STREAM),
+            _ => None,
+        }
     }
 
     /// Whether the endpoint, or the way to it, is to blame.

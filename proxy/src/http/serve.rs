@@ -10,6 +10,7 @@ use crate::drain::Work;
 use crate::supervise::Tasks;
 use crate::wire;
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -141,21 +142,22 @@ async fn answer_http2<H: Handler>(handler: &H, stream: wire::Stream) {
     }
     let interim = Interim::wanted(&mut parts);
     let request = Request::from_parts(parts, Body::http2(body));
-    answer(stream.respond, interim, handler.handle(request)).await;
+    let handling = async { Ok(handler.handle(request).await) };
+    answer(stream.respond, interim, handling).await;
 }
 
-/// Answers a stream with what `handling` brings, unless the client loses interest before. `interim` tells when the client is
-/// to send its body.
+/// Answers a stream with what `handling` brings, or resets it, unless the client loses interest before. `interim` tells when
+/// the client is to send its body.
 pub async fn answer(
     mut respond: SendResponse<Bytes>,
     interim: Option<Interim>,
-    handling: impl Future<Output = Response<Body>>,
+    handling: impl Future<Output = Result<Response<Body>, Reason>>,
 ) {
     let mut handling = pin!(handling);
     if let Some(interim) = interim {
         tokio::select! {
             biased;
-            response = handling.as_mut() => return send(respond, response).await,
+            answered = handling.as_mut() => return end(respond, answered).await,
             () = interim.told() => {}
             _ = poll_fn(|context| respond.poll_reset(context)) => return,
         }
@@ -165,12 +167,19 @@ pub async fn answer(
             tracing::debug!(%error, "a client was gone before it was told to go ahead");
         }
     }
-    let response = tokio::select! {
+    let answered = tokio::select! {
         biased;
-        response = handling => response,
+        answered = handling => answered,
         _ = poll_fn(|context| respond.poll_reset(context)) => return,
     };
-    send(respond, response).await;
+    end(respond, answered).await;
+}
+
+async fn end(mut respond: SendResponse<Bytes>, answered: Result<Response<Body>, Reason>) {
+    match answered {
+        Ok(response) => send(respond, response).await,
+        Err(reason) => respond.send_reset(reason),
+    }
 }
 
 async fn send(mut respond: SendResponse<Bytes>, response: Response<Body>) {

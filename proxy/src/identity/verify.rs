@@ -48,14 +48,14 @@ pub(super) fn check_identity(
 
 /// Takes a server whose chain leads to the roots and whose leaf holds exactly the expected SPIFFE id.
 #[derive(Debug)]
-pub(super) struct ExpectIdentity {
+pub(crate) struct ExpectIdentity {
     roots: Arc<RootCertStore>,
     expected: Arc<str>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ExpectIdentity {
-    pub(super) fn new(
+    pub(crate) fn new(
         roots: Arc<RootCertStore>,
         expected: Arc<str>,
         provider: &CryptoProvider,

@@ -15,8 +15,8 @@ use crate::tcp::{Upstream, relay_in};
 use crate::tls;
 use crate::wire::{self, Stream, Tunnel};
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use std::io;
 use std::net::IpAddr;
@@ -67,19 +67,20 @@ async fn serve_stream(caller: Arc<Caller>, stream: Stream) {
         }) => {
             let interim = Interim::wanted(&mut parts);
             let request = Request::from_parts(parts, Body::http2(body));
-            answer(stream.respond, interim, caller.answer(port, request)).await;
+            answer(stream.respond, interim, caller.answer_peer(port, request)).await;
         }
         Some(Arrival {
             port,
             kind: Kind::Tcp,
         }) => serve_tunnel(caller, port, body, stream.respond).await,
         None => {
-            answer(stream.respond, None, async {
-                Failure::BadRequest.response(Asked::default())
-            })
-            .await
+            answer(stream.respond, None, refused(Failure::BadRequest)).await;
         }
     }
+}
+
+async fn refused(failure: Failure) -> Result<Response<Body>, Reason> {
+    Ok(failure.response(Asked::default()))
 }
 
 /// Opaque bytes. What turns out to be HTTP, where the port may be that, is treated as HTTP: else a peer could walk around the
@@ -90,7 +91,6 @@ async fn serve_tunnel(
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
-    let refused = |failure: Failure| async move { failure.response(Asked::default()) };
     let Some(view) = caller.view(port) else {
         return answer(respond, None, refused(Failure::Denied)).await;
     };

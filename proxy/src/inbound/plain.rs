@@ -75,7 +75,8 @@ pub(super) async fn serve(inbound: Arc<Inbound>, mut stream: TcpStream, original
             return serve_http1(io, shared.work, shared.tasks, handler).await;
         }
         Detected::Http2 => {
-            return serve_http2(Prefixed::new(first, stream), shared.work, handler).await;
+            let io = Prefixed::new(first, stream);
+            return Box::pin(serve_http2(io, shared.work, handler)).await;
         }
         Detected::Tls | Detected::Opaque => {}
     }

@@ -8,6 +8,7 @@ use crate::http::{
 use crate::metrics::Direction;
 use crate::policy::{PeerIdentity, RequestFacts, normal};
 use crate::snapshot::Protocol;
+use h2::Reason;
 use http::{HeaderValue, Request, Response, Version};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,21 +75,40 @@ impl Caller {
 
     /// Answers one request to a port.
     pub(super) async fn answer(&self, port: u16, request: Request<Body>) -> Response<Body> {
+        self.serve(port, request).await.0
+    }
+
+    /// The same for a peer: where the application broke off, its sidecar is told by a reset, as it is the one that retries.
+    pub(super) async fn answer_peer(
+        &self,
+        port: u16,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Reason> {
+        let (response, failure) = self.serve(port, request).await;
+        match failure.and_then(Failure::reason) {
+            None => Ok(response),
+            // Dropped, the response is counted like any other.
+            Some(reason) => Err(reason),
+        }
+    }
+
+    /// The answer, and why it is the proxy's own where it is.
+    async fn serve(&self, port: u16, request: Request<Body>) -> (Response<Body>, Option<Failure>) {
         let started = Instant::now();
         let asked = Asked::of(&request);
         let Some(view) = self.view(port) else {
-            return Failure::Denied.response(asked);
+            return (Failure::Denied.response(asked), Some(Failure::Denied));
         };
-        let response = match self.forward(&view, request).await {
-            Ok(response) => response,
+        let (response, failure) = match self.forward(&view, request).await {
+            Ok(response) => (response, None),
             Err(failure) => {
                 let metrics = &self.inbound.shared.metrics;
                 metrics.error(Direction::Inbound, &view.service, failure.name());
-                failure.response(asked)
+                (failure.response(asked), Some(failure))
             }
         };
         let watch = Watch::new(view.requests.clone(), &response, asked.grpc, started);
-        response.map(|body| body.watched(watch))
+        (response.map(|body| body.watched(watch)), failure)
     }
 
     async fn forward(
@@ -117,7 +137,8 @@ impl Caller {
             Protocol::Http2 | Protocol::Grpc => *request.version_mut() = Version::HTTP_2,
             _ => {}
         }
-        let answered = application.exchange(request).await;
+        // How much waits for an application is bounded where it comes from.
+        let answered = application.exchange(request, || Ok(())).await;
         let mut response = answered.map_err(|unserved| unserved.failure())?;
         clean_response(&mut response);
         Ok(response)

@@ -8,8 +8,15 @@ use std::hash::Hash;
 pub(super) trait Folded:
     Clone + Hash + Eq + EncodeLabelSet + Send + Sync + std::fmt::Debug + 'static
 {
-    /// The same with everything unbounded replaced by `other`.
-    fn folded(&self) -> Self;
+    /// Replaces everything unbounded by `other`.
+    fn fold(&mut self);
+
+    /// The same, folded.
+    fn folded(&self) -> Self {
+        let mut folded = self.clone();
+        folded.fold();
+        folded
+    }
 }
 
 /// Which way a connection goes, seen from the workload.
@@ -42,11 +49,8 @@ macro_rules! label_sets {
         $visibility struct $name { $(pub $field: $kind),* }
 
         impl Folded for $name {
-            #[allow(unused_mut)] // some sets have nothing that could overflow
-            fn folded(&self) -> Self {
-                let mut folded = self.clone();
-                $(folded.$folded = other();)*
-                folded
+            fn fold(&mut self) {
+                $(self.$folded = other();)*
             }
         }
     )*};

@@ -65,7 +65,8 @@ pub(super) async fn serve(outbound: Arc<Outbound>, mut stream: TcpStream, name: 
                 HEAD_START
             };
             let connect = async || {
-                let Connected { upstream, held } = opaque::connect(&bound, client).await?;
+                let connecting = Box::pin(opaque::connect(&bound, client));
+                let Connected { upstream, held } = connecting.await?;
                 connected = Some(held);
                 Ok::<_, OpaqueError>(upstream)
             };
@@ -98,8 +99,10 @@ pub(super) async fn serve(outbound: Arc<Outbound>, mut stream: TcpStream, name: 
             let io = Prefixed::new(first, stream);
             return serve_http1(io, shared.work, shared.tasks, handler).await;
         }
+        // Boxed here and below: while a client is silent its task takes no room for what it may turn out to need.
         Detected::Http2 if may_be_http => {
-            return serve_http2(Prefixed::new(first, stream), shared.work, handler).await;
+            let io = Prefixed::new(first, stream);
+            return Box::pin(serve_http2(io, shared.work, handler)).await;
         }
         _ => {}
     }
@@ -108,15 +111,8 @@ pub(super) async fn serve(outbound: Arc<Outbound>, mut stream: TcpStream, name: 
         Ordering::Relaxed,
     );
     let ready = opening.upstream.zip(connected);
-    carry(
-        &outbound,
-        &bound,
-        stream,
-        first,
-        ready.map(|(upstream, held)| Connected { upstream, held }),
-        client,
-    )
-    .await;
+    let ready = ready.map(|(upstream, held)| Connected { upstream, held });
+    Box::pin(carry(&outbound, &bound, stream, first, ready, client)).await;
 }
 
 async fn carry(

@@ -44,7 +44,11 @@ pub(super) async fn connect(bound: &Bound, key: u64) -> Result<Connected, Opaque
         let lease = cluster
             .pick(Instant::now(), key, &tried)
             .ok_or(OpaqueError::Unavailable("the service has no endpoint"))?;
-        let connected = lease.state.kept.connect(limit).await;
+        let connected = lease
+            .state
+            .kept
+            .connect(limit, || lease.connected(Instant::now()))
+            .await;
         report(cluster, &lease, connected.is_ok());
         match connected {
             Ok(upstream) => {

@@ -19,7 +19,7 @@ use http_body::Body as _;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Endpoints that a request without retries is taken to, as long as it never left.
+/// Endpoints that one try is taken to, as long as the request never left.
 const ENDPOINTS: usize = 3;
 
 /// A response, and whose it is.
@@ -140,8 +140,10 @@ impl Call<'_> {
             match &self.forward.retry {
                 Some(policy) if !upgrade => self.tries(cluster, policy, parts, body, key).await,
                 _ => {
-                    self.once(cluster, Request::from_parts(parts, body), key)
-                        .await
+                    let request = Request::from_parts(parts, body);
+                    let (result, lease) =
+                        reach(cluster, request, key, &mut Vec::new(), None).await?;
+                    result.map(|response| (response, lease))
                 }
             }
         };
@@ -188,30 +190,6 @@ impl Call<'_> {
         }
     }
 
-    /// Without retries. A request that never left goes to another endpoint all the same.
-    async fn once(
-        &self,
-        cluster: &Cluster,
-        mut request: Request<Body>,
-        key: u64,
-    ) -> Result<Served, Failure> {
-        let mut tried = Vec::new();
-        loop {
-            let (result, lease) = attempt(cluster, request, key, &tried, None).await?;
-            match result {
-                Ok(response) => return Ok((response, lease)),
-                Err(Unserved::Unsent(again, failure)) if failure.of_endpoint() => {
-                    tried.push(lease.state.clone());
-                    if tried.len() >= ENDPOINTS || !cluster.has_other(&tried) {
-                        return Err(failure);
-                    }
-                    request = *again;
-                }
-                Err(unserved) => return Err(unserved.failure()),
-            }
-        }
-    }
-
     async fn tries(
         &self,
         cluster: &Cluster,
@@ -227,8 +205,7 @@ impl Call<'_> {
         loop {
             let body = replay.as_ref().map_or_else(Body::empty, Replay::body);
             let request = Request::from_parts(parts.clone(), body);
-            let (result, lease) = attempt(cluster, request, key, &tried, Some(policy)).await?;
-            let result = result.map_err(|unserved| unserved.failure());
+            let (result, lease) = reach(cluster, request, key, &mut tried, Some(policy)).await?;
             if number > 0
                 && result
                     .as_ref()
@@ -268,7 +245,33 @@ impl Call<'_> {
     }
 }
 
-/// One try at one endpoint. The outer error: there is none to try.
+/// One try. A request that never left goes to another endpoint, whether it may be tried again or not: nobody has seen it.
+/// The outer error: there is no endpoint.
+async fn reach(
+    cluster: &Cluster,
+    mut request: Request<Body>,
+    key: u64,
+    tried: &mut Vec<Arc<EndpointState<Target>>>,
+    policy: Option<&RetryPolicy>,
+) -> Result<(Result<Response<Body>, Failure>, Lease<Target>), Failure> {
+    let mut unsent = 0;
+    loop {
+        let (result, lease) = attempt(cluster, request, key, tried, policy).await?;
+        match result {
+            Err(Unserved::Unsent(again, failure)) if failure.of_endpoint() => {
+                unsent += 1;
+                tried.push(lease.state.clone());
+                if unsent >= ENDPOINTS || !cluster.has_other(tried) {
+                    return Ok((Err(failure), lease));
+                }
+                request = *again;
+            }
+            result => return Ok((result.map_err(|unserved| unserved.failure()), lease)),
+        }
+    }
+}
+
+/// A request at one endpoint. The outer error: there is none to try.
 async fn attempt(
     cluster: &Cluster,
     request: Request<Body>,
@@ -279,7 +282,13 @@ async fn attempt(
     let lease = cluster
         .pick(Instant::now(), key, tried)
         .ok_or(Failure::NoEndpoint)?;
-    let queue = || cluster.pending().map_err(|_| Failure::Overloaded);
+    let queue = || {
+        let permit = cluster.pending().map_err(|_| Failure::Overloaded)?;
+        Ok(Connecting {
+            lease: &lease,
+            _permit: permit,
+        })
+    };
     let sending = lease
         .state
         .kept
@@ -300,6 +309,18 @@ async fn attempt(
         cluster.report(&lease.state, outcome, now);
     }
     Ok((result, lease))
+}
+
+/// A request that waits for a connection.
+struct Connecting<'a> {
+    lease: &'a Lease<Target>,
+    _permit: Permit,
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.lease.connected(Instant::now());
+    }
 }
 
 /// What a try says of its endpoint. None: nothing, as the proxy's own limits ended it.

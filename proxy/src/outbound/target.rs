@@ -74,7 +74,7 @@ impl Target {
         }
     }
 
-    /// Sends a request. `queue` is asked before it waits for a connection to a meshed endpoint.
+    /// Sends a request. `queue` is asked before it waits for a connection.
     pub(super) async fn exchange<Q>(
         &self,
         request: Request<Body>,
@@ -85,20 +85,31 @@ impl Target {
             Self::Mesh { peer, port, tasks } => {
                 exchange(peer, limit, tasks, Some(port), request, queue).await
             }
-            Self::Plain(application) => application.exchange(request).await,
+            Self::Plain(application) => application.exchange(request, queue).await,
         }
     }
 
-    /// Opens an opaque connection.
-    pub(super) async fn connect(&self, limit: Duration) -> Result<Upstream, OpaqueError> {
+    /// Opens an opaque connection. `connected` is called when there is one to the proxy of a meshed endpoint.
+    pub(super) async fn connect(
+        &self,
+        limit: Duration,
+        connected: impl FnOnce(),
+    ) -> Result<Upstream, OpaqueError> {
         match self {
             Self::Plain(application) => Ok(Upstream::Tcp(application.connect().await?)),
-            Self::Mesh { peer, port, .. } => tunnel(peer, port, limit).await.map(Upstream::Tunnel),
+            Self::Mesh { peer, port, .. } => tunnel(peer, port, limit, connected)
+                .await
+                .map(Upstream::Tunnel),
         }
     }
 }
 
-async fn tunnel(peer: &Peer, port: &HeaderValue, limit: Duration) -> Result<Tunnel, OpaqueError> {
+async fn tunnel(
+    peer: &Peer,
+    port: &HeaderValue,
+    limit: Duration,
+    connected: impl FnOnce(),
+) -> Result<Tunnel, OpaqueError> {
     let mut leases = 0;
     let (lease, mut send) = loop {
         let lease = peer.lease(limit).await?;
@@ -110,6 +121,7 @@ async fn tunnel(peer: &Peer, port: &HeaderValue, limit: Duration) -> Result<Tunn
         }
         leases += 1;
     };
+    connected();
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = Uri::from_static("maille");

@@ -7,8 +7,8 @@ use crate::net;
 use crate::shared::Shared;
 use crate::snapshot::{
     Backends, Balancing, Cluster, Directory, Endpoint, Endpoints, Forward, HeaderChanges, Health,
-    Inbound, InboundPort, Limits, Listener, Locality, MeshAddress, Mtls, Protocol, Resolution,
-    ResolveFuture, Route, RouteAction, RouteMatch, Routes, Snapshot, Upstream,
+    Inbound, InboundPort, Limits, Listener, Locality, MeshAddress, Mtls, Named, Protocol,
+    Resolution, ResolveFuture, Route, RouteAction, RouteMatch, Routes, Snapshot, Upstream,
 };
 use crate::supervise::{self, Tasks};
 use crate::{inbound, outbound};
@@ -246,7 +246,7 @@ fn served(protocol: Protocol) -> Snapshot {
 }
 
 /// What the client's proxy is told.
-fn called(listen: SocketAddr, protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
+pub(crate) fn called(listen: SocketAddr, protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
     let inbound = Inbound {
         namespace: "demo".into(),
         workload: "web".into(),
@@ -289,10 +289,10 @@ fn called(listen: SocketAddr, protocol: Protocol, endpoints: Vec<Endpoint>) -> S
     };
     Snapshot {
         inbound: Some(Arc::new(inbound)),
-        listeners: HashMap::from([(OUT.into(), Arc::new(listener))]),
-        routes: HashMap::from([(SERVICE.into(), Arc::new(routes))]),
-        clusters: HashMap::from([(SERVICE.into(), Arc::new(cluster))]),
-        endpoints: HashMap::from([(SERVICE.into(), Arc::new(endpoints))]),
+        listeners: Named::from_iter([(OUT.into(), Arc::new(listener))]),
+        routes: Named::from_iter([(SERVICE.into(), Arc::new(routes))]),
+        clusters: Named::from_iter([(SERVICE.into(), Arc::new(cluster))]),
+        endpoints: Named::from_iter([(SERVICE.into(), Arc::new(endpoints))]),
         ..Snapshot::default()
     }
 }

@@ -1,9 +1,10 @@
-//! Whose certificate it is: a chain to our roots, one SPIFFE id in it, and the right one.
+//! Who calls at the mesh port: a chain to our roots, one SPIFFE id in it, of our trust domain. Who is called is verified as a
+//! controller is, by `identity`.
 
 use crate::policy::PeerIdentity;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
@@ -21,8 +22,6 @@ enum WrongIdentity {
     NoSpiffeId,
     #[error("the certificate's name is no SPIFFE id: {0}")]
     NotSpiffe(SpiffeError),
-    #[error("the certificate is {found}'s, not {expected}'s")]
-    Another { found: Arc<str>, expected: Arc<str> },
     #[error("the certificate is {found}'s, of another trust domain than {own}")]
     ForeignDomain { found: Arc<str>, own: Arc<str> },
 }
@@ -74,53 +73,6 @@ fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, Error> {
         .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
-/// Our roots and what signatures we know.
-#[derive(Debug)]
-struct Chains {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Chains {
-    fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-        usage: KeyUsage,
-    ) -> Result<PeerIdentity, Error> {
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        parse(leaf)?
-            .verify_for_usage(
-                algorithms,
-                &self.roots.roots,
-                intermediates,
-                now,
-                usage,
-                None,
-                None,
-            )
-            .map_err(refusal)?;
-        peer_identity(leaf)
-    }
-
-    fn signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, leaf, signed, algorithms)
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
 fn refusal(error: webpki::Error) -> Error {
     let known = match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
@@ -131,27 +83,23 @@ fn refusal(error: webpki::Error) -> Error {
     Error::InvalidCertificate(known)
 }
 
-fn too_old<T>() -> Result<T, Error> {
-    Err(Error::General(
-        "only TLS 1.3 is spoken between proxies".to_owned(),
-    ))
-}
-
 /// At the mesh port: any workload of our trust domain.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    chains: Chains,
+    roots: Arc<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
     own: Arc<str>,
 }
 
 impl ClientVerifier {
     pub(super) fn new(
         roots: Arc<RootCertStore>,
-        provider: Arc<CryptoProvider>,
+        provider: &CryptoProvider,
         own: &PeerIdentity,
     ) -> Self {
         Self {
-            chains: Chains { roots, provider },
+            roots,
+            algorithms: provider.signature_verification_algorithms,
             own: own.trust_domain.clone(),
         }
     }
@@ -169,16 +117,22 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let peer = self
-            .chains
-            .verify(leaf, intermediates, now, KeyUsage::client_auth())?;
-        if peer.trust_domain != self.own {
-            let own = self.own.clone();
-            return Err(WrongIdentity::ForeignDomain {
-                found: peer.id,
-                own,
-            }
-            .into());
+        let (roots, usage) = (&self.roots.roots, KeyUsage::client_auth());
+        parse(leaf)?
+            .verify_for_usage(
+                self.algorithms.all,
+                roots,
+                intermediates,
+                now,
+                usage,
+                None,
+                None,
+            )
+            .map_err(refusal)?;
+        let found = peer_identity(leaf)?;
+        if found.trust_domain != self.own {
+            let (found, own) = (found.id, self.own.clone());
+            return Err(WrongIdentity::ForeignDomain { found, own }.into());
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -189,7 +143,9 @@ impl ClientCertVerifier for ClientVerifier {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        too_old()
+        Err(Error::General(
+            "only TLS 1.3 is spoken between proxies".to_owned(),
+        ))
     }
 
     fn verify_tls13_signature(
@@ -198,76 +154,10 @@ impl ClientCertVerifier for ClientVerifier {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.signature(message, leaf, signed)
+        verify_tls13_signature(message, leaf, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.schemes()
-    }
-}
-
-/// Towards an endpoint: the identity that it was registered with, and no other.
-#[derive(Debug)]
-pub(super) struct ServerVerifier {
-    chains: Chains,
-    expected: Arc<str>,
-}
-
-impl ServerVerifier {
-    pub(super) fn new(
-        roots: Arc<RootCertStore>,
-        provider: Arc<CryptoProvider>,
-        expected: Arc<str>,
-    ) -> Self {
-        Self {
-            chains: Chains { roots, provider },
-            expected,
-        }
-    }
-}
-
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let peer = self
-            .chains
-            .verify(leaf, intermediates, now, KeyUsage::server_auth())?;
-        if peer.id != self.expected {
-            let expected = self.expected.clone();
-            return Err(WrongIdentity::Another {
-                found: peer.id,
-                expected,
-            }
-            .into());
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        too_old()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.schemes()
+        self.algorithms.supported_schemes()
     }
 }

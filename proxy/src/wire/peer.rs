@@ -116,9 +116,14 @@ impl Peer {
 
     /// The right to one stream, on a connection that is there or a new one. `limit` is for TCP and for TLS, each.
     pub async fn lease(&self, limit: Duration) -> Result<StreamLease, DialError> {
-        if let Some(lease) = self.ready() {
-            return Ok(lease);
+        match self.ready() {
+            Some(lease) => Ok(lease),
+            // Boxed: a handshake's state is large, and would be a part of every request's.
+            None => Box::pin(self.wait(limit)).await,
         }
+    }
+
+    async fn wait(&self, limit: Duration) -> Result<StreamLease, DialError> {
         let asked = Instant::now();
         let mut last = self.opening.lock().await;
         if let Some(lease) = self.ready() {

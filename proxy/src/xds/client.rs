@@ -40,6 +40,12 @@ const SAVE_DELAY: Duration = Duration::from_millis(500);
 /// The same where only the index has moved.
 const SAVE_INDEX_DELAY: Duration = Duration::from_secs(30);
 
+/// The server takes back what nothing uses only while no listener is under way. Whoever has names come and go without a
+/// pause, beyond their limit, would hold more and more: past this many nothing more is asked for, until it has.
+const SUPERFLUOUS: usize = 256;
+/// It takes milliseconds. After so long the names matter more.
+const TAKE_BACK_LIMIT: Duration = Duration::from_millis(500);
+
 /// What the client needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -138,6 +144,7 @@ async fn converse(
         xds,
         disk,
         save_at: None,
+        held_back: None,
     };
     tokio::select! {
         () = stopping.cancelled() => {}
@@ -170,6 +177,8 @@ struct Conversation {
     xds: Xds,
     disk: Disk,
     save_at: Option<Instant>,
+    /// Until when nothing is asked for.
+    held_back: Option<Instant>,
 }
 
 impl Conversation {
@@ -272,8 +281,12 @@ impl Conversation {
                     self.ask(requests).await?;
                     let request = self.respond(response)?;
                     send(requests, request).await?;
+                    if self.held_back.is_some() {
+                        self.ask(requests).await?;
+                    }
                 }
                 () = xds.shared.asked.notified() => self.ask(requests).await?,
+                () = until(self.held_back) => self.ask(requests).await?,
                 () = until(save_at) => self.save().await,
                 _ = self.credentials.changed() => {
                     let current = self.credentials.borrow_and_update().clone();
@@ -328,6 +341,13 @@ impl Conversation {
 
     /// Asks for what has become wanted, and lets go of what is not any more.
     async fn ask(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>) -> Result<(), End> {
+        let now = Instant::now();
+        if self.state.superfluous() > SUPERFLUOUS
+            && now < *self.held_back.get_or_insert(now + TAKE_BACK_LIMIT)
+        {
+            return Ok(());
+        }
+        self.held_back = None;
         let changes = self.xds.shared.names.changes();
         let dropped = self.state.forget(&changes.dropped);
         let wanted = self.state.want(&changes.wanted);

@@ -1,6 +1,6 @@
 //! What the control plane has told, and the conversation about it. Pure: no clock, no IO.
 
-use super::publish::Source;
+use super::publish::{Key, Source, Users};
 use super::translate::{Value, translate};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
@@ -34,10 +34,6 @@ impl Held {
     fn of_mut(&mut self, kind: TypeUrl) -> &mut HashMap<Arc<str>, One> {
         &mut self.types[kind.index()]
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &One)> {
-        self.types.iter().flatten()
-    }
 }
 
 /// The controller shows an older mesh than we have seen: it must not be listened to.
@@ -67,7 +63,8 @@ pub(super) struct Outcome {
 pub(super) struct State {
     client: Client,
     held: Held,
-    refused: HashSet<(TypeUrl, Arc<str>)>,
+    refused: HashSet<Key>,
+    users: Users,
     /// The newest that was seen.
     version: Option<MeshVersion>,
     /// The newest when the stream began: responses of one stream may cross, a stream must not go back.
@@ -89,6 +86,7 @@ impl State {
             client,
             held: Held::default(),
             refused: HashSet::new(),
+            users: Users::default(),
             version: None,
             floor: None,
             identity,
@@ -119,7 +117,11 @@ impl State {
             self.held.of_mut(kind).insert(name, one);
         }
         self.version = Some(version);
-        self.publish();
+        let all = TypeUrl::ALL.into_iter().flat_map(|kind| {
+            let names = self.held.of(kind).keys();
+            names.map(move |name| (kind, Arc::clone(name)))
+        });
+        self.publish(&all.collect::<Vec<_>>());
     }
 
     /// What is published now.
@@ -146,6 +148,14 @@ impl State {
         self.client.disconnect();
     }
 
+    /// About how many routes and clusters are held that nothing uses any more: those that the server has not taken back yet.
+    /// A cluster's endpoints go last.
+    pub(super) fn superfluous(&self) -> usize {
+        let held = |kind| self.held.of(kind).len();
+        let clusters = held(TypeUrl::Cluster).max(held(TypeUrl::Endpoints));
+        (held(TypeUrl::Route) + clusters).saturating_sub(self.users.count())
+    }
+
     /// Asks for listeners.
     pub(super) fn want(&mut self, names: &[Arc<str>]) -> Option<DeltaDiscoveryRequest> {
         if names.is_empty() {
@@ -163,7 +173,9 @@ impl State {
             self.held.of_mut(TypeUrl::Listener).remove(name);
             self.refused.remove(&(TypeUrl::Listener, Arc::clone(name)));
         }
-        self.publish();
+        let gone = names.iter().cloned();
+        let gone: Vec<_> = gone.map(|name| (TypeUrl::Listener, name)).collect();
+        self.publish(&gone);
         self.client.unsubscribe(TypeUrl::Listener, names)
     }
 
@@ -185,6 +197,9 @@ impl State {
             Ok(theirs) => self.advance(theirs)?,
             Err(error) => return Ok(self.reject(received, &[], error.to_string())),
         }
+        let came = received.resources.iter().map(|one| &one.name);
+        let touched = came.chain(&received.removed).cloned();
+        let touched: Vec<Key> = touched.map(|name| (received.kind, name)).collect();
         let mut taken = Vec::new();
         let mut problems = Vec::new();
         for one in &received.resources {
@@ -200,7 +215,7 @@ impl State {
             true => self.accept(received),
             false => self.reject(received, &taken, problems.join("; ")),
         };
-        self.publish();
+        self.publish(&touched);
         Ok(outcome)
     }
 
@@ -302,12 +317,14 @@ impl State {
         }
     }
 
-    fn publish(&mut self) {
+    /// Brings the snapshot up to date after these came, went or were refused.
+    fn publish(&mut self, touched: &[Key]) {
         let source = Source {
             held: &self.held,
             refused: &self.refused,
             version: self.version.unwrap_or_default(),
         };
-        self.snapshot = Arc::new(source.snapshot(&self.snapshot));
+        let next = source.snapshot(&self.snapshot, touched, &mut self.users);
+        self.snapshot = Arc::new(next);
     }
 }

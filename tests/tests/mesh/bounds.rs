@@ -1,4 +1,8 @@
-//! Bounds of a proxy: metric series, slow peers; its memory before, during and after is printed.
+//! Bounds of a proxy: metric series, slow peers, on-demand names, idle connections; its memory before, during and after is printed.
+
+mod idle;
+mod names;
+mod peers;
 
 use std::net::SocketAddr;
 use std::time::Duration;

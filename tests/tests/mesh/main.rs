@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod authorization;
+mod balancing;
 mod bounds;
 mod changes;
 mod ejection;
 mod forming;
 mod matches;
 mod members;
+mod refusals;
 mod retries;
 mod secrets;
+mod services;
+mod settings;
 mod timeouts;
 mod weights;
 mod wrong_input;

@@ -3,10 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use http_body_util::Full;
-use hyper::Request;
-use hyper::body::Bytes;
-use maille_tests::client::send_h2;
 use maille_tests::mesh::{Mesh, answers, ask, policy};
 use serde_json::{Value, json};
 
@@ -72,11 +68,39 @@ fn cases() -> Vec<Case> {
             500,
         ),
         case(
-            "closed-behind-the-sidecar",
+            "reset",
+            on(json!(["reset"])),
+            "x-reply-close=1 x-fail-first=1",
+            2,
+            200,
+        ),
+        case(
+            "reset-too-often",
+            on(json!(["reset"])),
+            "x-reply-close=1",
+            3,
+            503,
+        ),
+        case(
+            "reset-not-503",
+            on(json!(["reset"])),
+            "x-reply-status=503 x-fail-first=1",
+            1,
+            503,
+        ),
+        case(
+            "gateway-error-of-a-reset",
             on(json!(["gateway-error"])),
             "x-reply-close=1 x-fail-first=1",
             2,
             200,
+        ),
+        case(
+            "reset-not-retried",
+            json!({"attempts": 0}),
+            "x-reply-close=1 x-fail-first=1",
+            1,
+            503,
         ),
         case(
             "status",
@@ -153,67 +177,6 @@ async fn a_failure_is_tried_again_where_the_policy_says_so() -> anyhow::Result<(
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grpc_status_is_tried_again_where_the_policy_says_so() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("grpc", &["one"]).await?;
-    // Name in the policy, its number, and one that it does not name.
-    let cases = [
-        ("cancelled", 1),
-        ("deadline-exceeded", 4),
-        ("resource-exhausted", 8),
-        ("internal", 13),
-        ("unavailable", 14),
-    ];
-    let services: Vec<(&str, &str)> = cases.iter().map(|case| (case.0, "one")).collect();
-    let listeners = mesh.services("grpc", &services).await?;
-    let retries = |on: &str| json!({"retries": {"attempts": 1, "on": [on], "backoff": {"base": "1ms"}, "budget": {"percent": 100, "minConcurrency": 10}}});
-    let policies: Vec<String> = cases
-        .iter()
-        .map(|(name, _)| policy(name, &retries(name)))
-        .collect();
-    mesh.apply(&policies.join("\n---\n")).await?;
-    let call = |key: String, status: u32| {
-        Request::post("http://service.test/test.Echo/Call")
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("x-key", key)
-            .header("x-fail-first", "1")
-            .header("x-reply-grpc-status", status.to_string())
-            .body(Full::new(Bytes::from_static(b"\0\0\0\0\x05hello")))
-    };
-    for ((name, number), listen) in cases.iter().zip(&listeners) {
-        maille_tests::wait::until("the service answers", Duration::from_secs(20), async || {
-            let answer = send_h2(*listen, call("warm".into(), 0)?).await?;
-            ensure!(
-                answer
-                    .trailers
-                    .get("grpc-status")
-                    .is_some_and(|status| status == "0"),
-                "{answer:?}"
-            );
-            Ok::<_, anyhow::Error>(())
-        })
-        .await?;
-        let answer = send_h2(*listen, call((*name).into(), *number)?).await?;
-        let attempts = mesh.application("one").attempts(name);
-        let status = answer
-            .trailers
-            .get("grpc-status")
-            .or(answer.headers.get("grpc-status"));
-        ensure!(
-            attempts == 2 && status.is_some_and(|status| status == "0"),
-            "{name}: {attempts} attempts, {answer:?}"
-        );
-        let other = format!("{name}-other");
-        send_h2(*listen, call(other.clone(), 5)?).await?;
-        ensure!(
-            mesh.application("one").attempts(&other) == 1,
-            "{name}: not found was tried again"
-        );
-    }
     Ok(())
 }
 

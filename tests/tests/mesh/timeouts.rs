@@ -124,7 +124,7 @@ async fn a_request_ends_when_its_time_is_up() -> anyhow::Result<()> {
 }
 
 /// A listener whose queue is full: the kernel answers no further connect.
-fn deaf() -> (Socket, Vec<Socket>, std::net::SocketAddr) {
+pub(crate) fn deaf() -> (Socket, Vec<Socket>, std::net::SocketAddr) {
     let address = ports::free();
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&address.into()).unwrap();

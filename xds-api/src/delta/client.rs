@@ -217,10 +217,11 @@ impl Client {
 
     fn take(&mut self, received: &Received, names: &[Arc<str>]) {
         let held = &mut self.types[received.kind.index()].held;
+        let names: BTreeSet<_> = names.iter().collect();
         for one in received
             .resources
             .iter()
-            .filter(|one| names.contains(&one.name))
+            .filter(|one| names.contains(&&one.name))
         {
             held.insert(one.name.clone(), one.version.clone());
         }

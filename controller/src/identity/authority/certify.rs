@@ -71,7 +71,7 @@ impl Authority {
             reason: right.reason,
             controller: &self.inner.settings.controller,
         };
-        let lifetime = self.inner.settings.leaf_lifetime.as_secs().cast_signed();
+        let lifetime = self.leaf_lifetime(state.mesh()).as_secs().cast_signed();
         let draft = issue::draft(&issuing, grant, &key, key.public_info(), lifetime, now())?;
         self.inner
             .ledger

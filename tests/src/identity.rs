@@ -1,0 +1,174 @@
+//! Certificates of a test's own: by a join token from the identity service, as every sidecar gets its own.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use anyhow::Context;
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::Endpoint;
+use xds_api::generated::maille::v1::CertifyRequest;
+use xds_api::generated::maille::v1::identity_client::IdentityClient;
+
+use crate::cluster::Cluster;
+
+/// Somebody with a certificate and without a sidecar.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its service account.
+    pub account: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Caller {
+    /// A TLS connection with its certificate. The server's is not looked at: the test started it.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub async fn connect(
+        &self,
+        server: SocketAddr,
+        name: &str,
+        alpn: &[u8],
+    ) -> anyhow::Result<TlsStream<TcpStream>> {
+        let own = (self.chain.clone(), self.key.clone_key());
+        secure(server, config(Some(own), alpn)?, name.to_owned())
+            .await
+            .with_context(|| format!("{} calls {server}", self.account))
+    }
+}
+
+/// A certificate of a service account, for a workload of its name.
+///
+/// # Errors
+/// The cluster refuses it.
+pub async fn obtain(cluster: &Cluster, namespace: &str, account: &str) -> anyhow::Result<Caller> {
+    let join_token = cluster.token(namespace, account).await?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let csr = CertificateParams::default().serialize_request(&key)?;
+    let connector = Connector {
+        tls: config(None, b"h2")?,
+        server: cluster.controllers[0].address("xds"),
+    };
+    let channel = Endpoint::from_static("http://maille-controller")
+        .connect_with_connector(connector)
+        .await?;
+    let request = CertifyRequest {
+        csr: csr.der().to_vec().into(),
+        join_token,
+        workload: format!("{namespace}/{account}"),
+    };
+    let answer = IdentityClient::new(channel)
+        .certify(request)
+        .await
+        .context("certifying")?;
+    let chain = answer.into_inner().chain.into_iter();
+    Ok(Caller {
+        account: account.to_owned(),
+        chain: chain
+            .map(|der| CertificateDer::from(der.to_vec()))
+            .collect(),
+        key: PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?,
+    })
+}
+
+type Own = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn config(own: Option<Own>, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer));
+    let mut config = match own {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(Arc::new(config))
+}
+
+async fn secure(
+    server: SocketAddr,
+    tls: Arc<ClientConfig>,
+    name: String,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(server).await?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
+    TlsConnector::from(tls).connect(name, tcp).await
+}
+
+struct Connector {
+    tls: Arc<ClientConfig>,
+    server: SocketAddr,
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let secured = secure(
+            self.server,
+            Arc::clone(&self.tls),
+            "maille-controller".to_owned(),
+        );
+        Box::pin(async move { secured.await.map(TokioIo::new) })
+    }
+}
+
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
