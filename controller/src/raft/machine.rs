@@ -152,6 +152,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
+        let is_from_a_peer = matches!(snapshot, SnapshotData::Received(_));
         let (snapshots, cluster) = (self.snapshots.clone(), self.cluster.clone());
         let state = blocking(move || {
             let file = match snapshot {
@@ -181,6 +182,10 @@ impl RaftStateMachine<Types> for Machine {
             .collect();
         self.tables.note(rows);
         self.published.send_replace(Arc::new(self.state.clone()));
+        if is_from_a_peer {
+            let entry = self.state.log_index();
+            tracing::info!(entry, "installed a peer's snapshot");
+        }
         Ok(())
     }
 
