@@ -210,16 +210,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
         let file = blocking(move || Ok(write(&snapshots, &header, &state)?)).await?;
         Ok(Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: self.applied,
-                last_membership: self.membership.clone(),
-            },
+            meta: meta_of(file.header())?,
             snapshot: SnapshotData::Published(file),
         })
     }
 }
 
-/// Writes a state into a snapshot file and publishes it.
+/// Writes a state into a snapshot file and publishes it. Where a peer's newer snapshot was installed meanwhile, that one is answered.
 pub(super) fn write(
     snapshots: &Snapshots,
     header: &Header,
@@ -229,7 +226,7 @@ pub(super) fn write(
     for chunk in state.encode() {
         writer.write(&chunk)?;
     }
-    snapshots.publish(writer.finish()?)
+    snapshots.publish_unless_newer(writer.finish()?)
 }
 
 pub(super) fn header_of(

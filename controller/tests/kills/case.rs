@@ -1,6 +1,6 @@
 //! The three cases: the product as it is, and twice with the flaw that the check must find.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use rand::rngs::StdRng;
@@ -21,8 +21,10 @@ const WRITERS: usize = 64;
 const SNAPSHOTS: usize = 3;
 /// How long a killed controller stays away.
 const AWAY_MILLIS: std::ops::RangeInclusive<u64> = 50..=900;
-/// A disk that holds back what others have long written; the flaws need it, and the product must stand it.
+/// One controller's disk holds back so long what the others' have written …
 const SLOW_DISK: Duration = Duration::from_millis(15);
+/// … and where a flaw is to show.
+const SLOWEST_DISK: Duration = Duration::from_millis(100);
 /// Kills, or kills of all, in one try to show a flaw …
 const FLAW_ROUNDS: u64 = 4;
 /// … with so many writes between two of them.
@@ -100,10 +102,15 @@ async fn many_kills(mut random: StdRng) -> anyhow::Result<String> {
     };
     let mut cluster = Cluster::found(plan).await?;
     let mut writers = start_writers(&cluster);
-    let mut kills = 0;
+    let (mut kills, started) = (0, Instant::now());
     for round in 0..rounds {
         writers.reach(writes * (round + 1) / (rounds + 1)).await?;
         pause(&mut random, 0..=300).await;
+        eprintln!(
+            "{:?}: round {round}, {} acknowledged",
+            started.elapsed(),
+            writers.total()
+        );
         kills += kill_and_restart(&mut cluster, &mut random).await?;
         if round == REPLACED_AFTER.min(rounds - 1) {
             let replaced = random.random_range(0..cluster.controllers.len());
@@ -176,7 +183,7 @@ async fn flaw(variant: Variant) -> anyhow::Result<String> {
 async fn flaw_once(variant: Variant) -> anyhow::Result<Evidence> {
     let plan = Plan {
         variant,
-        delay: SLOW_DISK,
+        delay: SLOWEST_DISK,
         snapshot_every: 10_000,
         keep_log: 5_000,
     };

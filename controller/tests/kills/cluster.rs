@@ -10,6 +10,7 @@ use maille_controller::peer_ca::{AdminCertificate, init};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+use tonic::Code;
 use xds_api::maille::v1 as api;
 
 use crate::admin::{self, Client};
@@ -179,7 +180,13 @@ impl Cluster {
         };
         let what = format!("{name} is removed");
         self.ask_others(index, &what, async |mut client| {
-            client.remove_member(removal.clone()).await
+            match client.remove_member(removal.clone()).await {
+                // It was done when it was asked before, and the answer was lost.
+                Err(status) if status.code() == Code::NotFound => {
+                    Ok(tonic::Response::new(api::RemoveMemberResponse::default()))
+                }
+                answer => answer,
+            }
         })
         .await?;
         let request = api::CreateTokenRequest {
