@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod consensus;
 mod controller;
+mod engine;
 mod failure;
 mod hardening;
 mod inspect;
@@ -17,16 +18,27 @@ mod restore;
 mod signals;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::Arguments;
+pub use engine::Engine;
 pub use failure::{EXIT_CODES, Failure};
 
 /// The whole process, from its command line to its exit code.
 pub fn main() -> ExitCode {
-    match commands::dispatch(Arguments::parse().command) {
+    end(commands::dispatch(Arguments::parse().command))
+}
+
+/// `maille-controller run --config <config>`, over another engine than the product's.
+pub fn run(config: &Path, engine: Engine) -> ExitCode {
+    end(commands::run(config, engine))
+}
+
+fn end(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report(&failure);

@@ -3,15 +3,15 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::Failure;
 use super::arguments::{self, Command, SnapshotCommand};
+use super::{Engine, Failure};
 use super::{controller, inspect, restore};
 use crate::config::Config;
 use crate::peer_ca::{self, AdminCertificate};
 
 pub(super) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(arguments) => controller::run(Config::load(&arguments.config)?),
+        Command::Run(arguments) => run(&arguments.config, Engine::default()),
         Command::Restore(arguments) => {
             restore::restore(&Config::load(&arguments.config)?, &arguments.snapshot)
         }
@@ -26,6 +26,10 @@ pub(super) fn dispatch(command: Command) -> Result<(), Failure> {
             env!("CARGO_PKG_VERSION")
         )),
     }
+}
+
+pub(super) fn run(config: &Path, engine: Engine) -> Result<(), Failure> {
+    controller::run(Config::load(config)?, engine)
 }
 
 fn init(arguments: arguments::Init) -> Result<(), Failure> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tracing::{error, info};
 use xds_api::maille::v1::Proxy;
 
-use super::Failure;
+use super::{Engine, Failure};
 use crate::agreement::RosterSource;
 use crate::config::Config;
 use crate::peer_ca::{PeerTls, Secrets};
-use crate::raft::{Addresses, OpenLog, Raft, RaftError, Settings, Timing};
+use crate::raft::{Addresses, Raft, RaftError, Settings};
 use crate::registration::Leases;
 use crate::store::StoreError;
 use crate::store::directory::Directory;
@@ -64,6 +64,7 @@ impl Consensus {
 pub(super) async fn start(
     supervisor: &mut Supervisor,
     config: &Config,
+    engine: Engine,
     secrets: &Secrets,
     listener: std::net::TcpListener,
 ) -> Result<Consensus, Failure> {
@@ -72,7 +73,7 @@ pub(super) async fn start(
     let peer_tls = PeerTls::new(secrets, &config.secrets, &config.name, &id)?;
     let stage = supervisor.stage("raft");
     peer_tls.keep_fresh(&stage);
-    let settings = settings(config, secrets)?;
+    let settings = settings(config, engine, secrets)?;
     let raft = Raft::start(settings, directory, listener, &peer_tls, stage)
         .await
         .map_err(failure)?;
@@ -94,7 +95,7 @@ pub(super) fn open_directory(path: &Path, secrets: &Secrets) -> Result<Directory
     }
 }
 
-pub(super) fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, Failure> {
+fn settings(config: &Config, engine: Engine, secrets: &Secrets) -> Result<Settings, Failure> {
     Ok(Settings {
         name: config.name.clone(),
         cluster: secrets.cluster_id().to_owned(),
@@ -115,8 +116,8 @@ pub(super) fn settings(config: &Config, secrets: &Secrets) -> Result<Settings, F
         keep_log: config.keep_log,
         reserve: None,
         segment_bytes: Settings::SEGMENT_BYTES,
-        timing: Timing::default(),
-        open_log: OpenLog::segments(),
+        timing: engine.timing,
+        open_log: engine.open_log,
         on_failure: OnFailure(Arc::new(end_process)),
     })
 }

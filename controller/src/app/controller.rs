@@ -10,7 +10,7 @@ use super::clients::AllClients;
 use super::consensus::{self, Consensus};
 use super::ports::Ports;
 use super::reads::RaftReads;
-use super::{Failure, hardening, mesh_port, newcomer, readiness, signals};
+use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals};
 use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::telemetry::{self, Metrics};
 use crate::xds::Xds;
 
 /// Runs a controller until it is told to stop.
-pub(super) fn run(config: Config) -> Result<(), Failure> {
+pub(super) fn run(config: Config, engine: Engine) -> Result<(), Failure> {
     telemetry::start_log(&config.log.level, config.log.format)?;
     hardening::apply();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,7 +33,7 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
         .map_err(Failure::Runtime)?;
     let secrets = runtime.block_on(newcomer::secrets(&config))?;
     check_trust_domain(&config, &secrets)?;
-    runtime.block_on(live(config, secrets))
+    runtime.block_on(live(config, engine, secrets))
 }
 
 pub(super) fn check_trust_domain(config: &Config, secrets: &Secrets) -> Result<(), Failure> {
@@ -47,9 +47,9 @@ pub(super) fn check_trust_domain(config: &Config, secrets: &Secrets) -> Result<(
     })
 }
 
-async fn live(config: Config, secrets: Secrets) -> Result<(), Failure> {
+async fn live(config: Config, engine: Engine, secrets: Secrets) -> Result<(), Failure> {
     let mut supervisor = Supervisor::new();
-    let started = start(&mut supervisor, config, secrets).await;
+    let started = start(&mut supervisor, config, engine, secrets).await;
     let ended = match &started {
         Ok(_) => signals::wait(&mut supervisor).await,
         Err(_) => Ok(()),
@@ -79,6 +79,7 @@ async fn stop(supervisor: Supervisor, consensus: Option<&Consensus>) {
 async fn start(
     supervisor: &mut Supervisor,
     config: Config,
+    engine: Engine,
     secrets: Secrets,
 ) -> Result<Consensus, Failure> {
     let ports = Ports::take(&config.listen)?;
@@ -91,7 +92,7 @@ async fn start(
         metrics.clone(),
     );
 
-    let consensus = consensus::start(supervisor, &config, &secrets, ports.peers).await?;
+    let consensus = consensus::start(supervisor, &config, engine, &secrets, ports.peers).await?;
     let agreement: Arc<dyn Agreement> = Arc::new(consensus.raft.clone());
 
     let stage = supervisor.stage("identity");

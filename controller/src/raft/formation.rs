@@ -3,6 +3,8 @@
 //! A cluster is founded only when exactly the expected number of controllers see each other and none of them is in one. The one with the
 //! lowest directory id writes the first membership; the others wait until they find themselves in it. Never by a timeout.
 
+mod judge;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tonic::{Code, Request};
 use xds_api::maille::v1 as proto;
 
+use self::judge::{Founder, Step, judge};
 use super::core::{Core, Stores, leadership};
 use super::network::Purpose;
 use super::types::{NodeId, Payload, Peer};
@@ -27,17 +30,6 @@ const HELLO_LIMIT: Duration = Duration::from_secs(2);
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 /// Rounds between two lines in the log that say the same.
 const ROUNDS_PER_LINE: u32 = 25;
-
-/// What this round's answers mean.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// This directory is a member already.
-    Member(NodeId),
-    /// This controller writes the first membership.
-    Found(BTreeMap<NodeId, Peer>),
-    /// Not yet, and why.
-    Wait(String),
-}
 
 impl Raft {
     /// Becomes a member and stays one until the stage stops.
@@ -89,7 +81,7 @@ impl Raft {
                 self.remember(node)?;
                 self.start_core(stores, node, None).await
             }
-            Step::Wait(why) => Err(RaftError::Refused(why)),
+            Step::Wait(why) | Step::Refuse(why) => Err(RaftError::Refused(why)),
         }
     }
 
@@ -229,7 +221,7 @@ impl Raft {
         let mut round = 0u32;
         loop {
             let answers = self.ask_all().await;
-            let why = match self.judge(&answers) {
+            let why = match self.judge(&answers, round) {
                 Step::Wait(why) => why,
                 step => return step,
             };
@@ -273,14 +265,14 @@ impl Raft {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
-    fn judge(&self, answers: &[proto::HelloResponse]) -> Step {
+    fn judge(&self, answers: &[proto::HelloResponse], round: u32) -> Step {
         let settings = &self.0.settings;
         let own = Founder {
             name: settings.name.clone(),
             directory: self.0.directory.id().to_string(),
             address: settings.advertise.peers.clone(),
         };
-        judge(&own, settings.bootstrap_expect, answers)
+        judge(&own, settings.bootstrap_expect, answers, round)
     }
 
     /// Asks the peers to be taken in, until one of them does or refuses for good.
@@ -344,158 +336,5 @@ impl Raft {
                 }
             },
         }
-    }
-}
-
-/// A controller that may found a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Founder {
-    name: String,
-    directory: String,
-    address: String,
-}
-
-/// What the answers of the others mean for `own`.
-fn judge(own: &Founder, expect: u32, answers: &[proto::HelloResponse]) -> Step {
-    let others: Vec<_> = answers
-        .iter()
-        .filter(|answer| answer.directory != own.directory)
-        .collect();
-    if let Some(same) = others.iter().find(|answer| answer.name == own.name) {
-        return Step::Wait(format!(
-            "another name: the controller at {} is called {} too; give each its own `name`",
-            same.peer_address, own.name
-        ));
-    }
-    if let Some(member) = others.iter().find(|answer| answer.your_node != 0) {
-        return Step::Member(member.your_node);
-    }
-    if let Some(member) = others.iter().find(|answer| answer.initialized) {
-        return Step::Wait(format!(
-            "a controller token: {} is in a cluster already, which does not know this data directory; make one with `maille token create \
-             --controller` and set `joinTokenFile`",
-            member.name
-        ));
-    }
-    if expect == 0 {
-        return Step::Wait(
-            "`bootstrapExpect` or `joinTokenFile` in its configuration: neither is set".into(),
-        );
-    }
-    if let Some(other) = others.iter().find(|answer| answer.expect != expect) {
-        return Step::Wait(format!(
-            "one `bootstrapExpect`: {} expects {} controllers, this one {expect}",
-            other.name, other.expect
-        ));
-    }
-    let mut founders = BTreeMap::from([(own.directory.clone(), own.address.clone())]);
-    founders.extend(
-        others
-            .iter()
-            .map(|answer| (answer.directory.clone(), answer.peer_address.clone())),
-    );
-    match founders.len().cmp(&(expect as usize)) {
-        std::cmp::Ordering::Less => Step::Wait(format!(
-            "{} more controllers",
-            expect as usize - founders.len()
-        )),
-        std::cmp::Ordering::Greater => Step::Wait(format!(
-            "fewer controllers: {} found each other, {expect} are expected",
-            founders.len()
-        )),
-        std::cmp::Ordering::Equal if founders.keys().next() != Some(&own.directory) => {
-            Step::Wait("the controller with the lowest directory id to found the cluster".into())
-        }
-        std::cmp::Ordering::Equal => {
-            let peers = founders
-                .into_iter()
-                .map(|(directory, address)| Peer { directory, address });
-            Step::Found((1..).zip(peers).collect())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn own() -> Founder {
-        Founder {
-            name: "a".into(),
-            directory: "d1".into(),
-            address: "a:1".into(),
-        }
-    }
-
-    fn other(name: &str, directory: &str) -> proto::HelloResponse {
-        proto::HelloResponse {
-            name: name.into(),
-            directory: directory.into(),
-            peer_address: format!("{name}:1"),
-            expect: 3,
-            ..proto::HelloResponse::default()
-        }
-    }
-
-    #[track_caller]
-    fn check_waits(answers: &[proto::HelloResponse], expected: &str) {
-        match judge(&own(), 3, answers) {
-            Step::Wait(why) => assert!(why.contains(expected), "{why}"),
-            step => panic!("{step:?} instead of waiting for {expected}"),
-        }
-    }
-
-    #[test]
-    fn the_lowest_directory_founds_with_exactly_the_expected() {
-        let peer = |directory: &str, address: &str| Peer {
-            directory: directory.into(),
-            address: address.into(),
-        };
-        let step = judge(
-            &own(),
-            3,
-            &[other("c", "d3"), other("b", "d2"), other("a", "d1")],
-        );
-        let members = BTreeMap::from([
-            (1, peer("d1", "a:1")),
-            (2, peer("d2", "b:1")),
-            (3, peer("d3", "c:1")),
-        ]);
-        assert_eq!(step, Step::Found(members));
-    }
-
-    #[test]
-    fn everybody_else_waits_and_says_for_what() {
-        check_waits(&[], "2 more controllers");
-        check_waits(&[other("b", "d2")], "1 more");
-        check_waits(
-            &[other("b", "d0"), other("c", "d3")],
-            "the controller with the lowest",
-        );
-        check_waits(
-            &[other("b", "d2"), other("c", "d3"), other("e", "d4")],
-            "fewer controllers",
-        );
-        check_waits(&[other("a", "d2")], "another name");
-        let apart = proto::HelloResponse {
-            expect: 5,
-            ..other("b", "d2")
-        };
-        check_waits(&[apart], "one `bootstrapExpect`");
-        let member = proto::HelloResponse {
-            initialized: true,
-            ..other("b", "d2")
-        };
-        check_waits(&[member], "a controller token");
-    }
-
-    #[test]
-    fn who_is_in_the_membership_is_a_member() {
-        let founder = proto::HelloResponse {
-            initialized: true,
-            your_node: 2,
-            ..other("b", "d0")
-        };
-        assert_eq!(judge(&own(), 3, &[founder]), Step::Member(2));
     }
 }

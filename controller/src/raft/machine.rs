@@ -152,6 +152,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
+        let is_from_a_peer = matches!(snapshot, SnapshotData::Received(_));
         let (snapshots, cluster) = (self.snapshots.clone(), self.cluster.clone());
         let state = blocking(move || {
             let file = match snapshot {
@@ -181,6 +182,10 @@ impl RaftStateMachine<Types> for Machine {
             .collect();
         self.tables.note(rows);
         self.published.send_replace(Arc::new(self.state.clone()));
+        if is_from_a_peer {
+            let entry = self.state.log_index();
+            tracing::info!(entry, "installed a peer's snapshot");
+        }
         Ok(())
     }
 
@@ -205,16 +210,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
         let file = blocking(move || Ok(write(&snapshots, &header, &state)?)).await?;
         Ok(Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: self.applied,
-                last_membership: self.membership.clone(),
-            },
+            meta: meta_of(file.header())?,
             snapshot: SnapshotData::Published(file),
         })
     }
 }
 
-/// Writes a state into a snapshot file and publishes it.
+/// Writes a state into a snapshot file and publishes it. Where a peer's newer snapshot was installed meanwhile, that one is answered.
 pub(super) fn write(
     snapshots: &Snapshots,
     header: &Header,
@@ -224,7 +226,7 @@ pub(super) fn write(
     for chunk in state.encode() {
         writer.write(&chunk)?;
     }
-    snapshots.publish(writer.finish()?)
+    snapshots.publish_unless_newer(writer.finish()?)
 }
 
 pub(super) fn header_of(

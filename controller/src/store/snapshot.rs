@@ -35,6 +35,13 @@ pub struct Snapshots {
     current: Arc<Mutex<Option<SnapshotFile>>>,
 }
 
+/// What became of a written file.
+enum Offered {
+    Published(SnapshotFile),
+    /// This one, already there, is newer.
+    Newer(SnapshotFile),
+}
+
 impl Snapshots {
     /// Opens the directory, verifies the snapshots from the newest on, and takes the first that is whole.
     pub fn open(path: &Path, media: Arc<dyn Media>) -> Result<Self, StoreError> {
@@ -84,12 +91,29 @@ impl Snapshots {
 
     /// Publishes a written file: syncs, renames, reads back. An older one than the current is refused.
     pub fn publish(&self, unpublished: Unpublished) -> Result<SnapshotFile, StoreError> {
+        match self.offer(unpublished)? {
+            Offered::Published(file) => Ok(file),
+            Offered::Newer(_) => Err(StoreError::Refused("a newer snapshot is present".into())),
+        }
+    }
+
+    /// Publishes a written file, unless a newer one has come meanwhile; answers the newest.
+    pub fn publish_unless_newer(
+        &self,
+        unpublished: Unpublished,
+    ) -> Result<SnapshotFile, StoreError> {
+        match self.offer(unpublished)? {
+            Offered::Published(file) | Offered::Newer(file) => Ok(file),
+        }
+    }
+
+    fn offer(&self, unpublished: Unpublished) -> Result<Offered, StoreError> {
         let found = unpublished.sync_and_verify(self.media.as_ref())?;
         let mut current = self.current.lock().expect("held for copies only");
         if let Some(present) = current.as_ref()
             && present.header().position > found.header().position
         {
-            return Err(StoreError::Refused("a newer snapshot is present".into()));
+            return Ok(Offered::Newer(present.clone()));
         }
         let path = self.path.join(file_name(found.header().position));
         fs::rename(unpublished.path(), &path).map_err(|e| StoreError::io("rename to", &path, e))?;
@@ -100,7 +124,7 @@ impl Snapshots {
         let published = SnapshotFile::open(&path)?;
         *current = Some(published.clone());
         self.prune()?;
-        Ok(published)
+        Ok(Offered::Published(published))
     }
 
     /// Takes a snapshot over from another directory; one of this directory is as it is.

@@ -69,6 +69,10 @@ fn an_older_snapshot_does_not_replace_a_newer() {
         publish(&snapshots, 10),
         Err(StoreError::Refused(_))
     ));
+    // A state that was being written while a peer's newer snapshot came: the newer one serves, and nothing has failed.
+    let late = snapshots.create(&header(10)).unwrap().finish().unwrap();
+    let newest = snapshots.publish_unless_newer(late).unwrap();
+    assert_eq!(newest.header(), &header(20));
     assert_eq!(names(home.path()), 1);
     assert_eq!(snapshots.current().unwrap().header(), &header(20));
 }
