@@ -191,6 +191,8 @@ impl Cluster {
             .map(|other| other.address("peers").to_string());
         config["peers"] = json!(peers.collect::<Vec<_>>());
         config["joinTokenFile"] = json!(file);
+        // A host of its own: it has the token and nothing else.
+        config["secrets"] = json!(self.path().join(format!("{name}.secrets")));
         self.add(config)
     }
 

@@ -89,6 +89,26 @@ async fn a_member_joins_by_token_catches_up_from_a_snapshot_and_replaces_another
     );
     cluster.controllers[other].process = None;
 
+    // A workload's token opens nothing to a controller, and leaves nothing behind.
+    let workload = cluster.token("shop", "web").await?;
+    std::fs::write(cluster.path().join("c5.token"), workload)?;
+    cluster.start(other)?;
+    let process = cluster.controllers[other]
+        .process
+        .as_mut()
+        .context("c5 was started")?;
+    let ended = process.ended(JOIN_LIMIT).await?;
+    ensure!(
+        ended.code() == Some(3)
+            && process
+                .log()
+                .contains("is for a workload, not for a controller"),
+        "{}",
+        process.tail()
+    );
+    cluster.controllers[other].process = None;
+    ensure!(!cluster.path().join("c5.secrets").exists());
+
     // The oldest goes, dead or alive.
     cluster.kill(0).await?;
     let request = api::RemoveMemberRequest {

@@ -41,6 +41,18 @@ async fn leaders_die_one_after_another_and_nothing_acknowledged_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_connections_break_is_followed_without_any_random_timeout() {
+    let mut cluster = Cluster::of_three(|_| ()).await;
+    let leader = cluster.leader().await;
+    for (_, raft) in cluster.running() {
+        raft.core().unwrap().engine.runtime_config().elect(false);
+    }
+    cluster.stop(&leader, true).await;
+    let other = NAMES.into_iter().find(|name| *name != leader).unwrap();
+    written(&cluster.raft(other), "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_was_stopped_whole_goes_on_where_it_was() {
     let mut cluster = Cluster::of_three(|_| ()).await;
     let last = written(&cluster.raft("c1"), "before").await.index;
