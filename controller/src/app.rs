@@ -7,6 +7,7 @@ mod consensus;
 mod controller;
 mod engine;
 mod failure;
+mod gauges;
 mod hardening;
 mod inspect;
 mod mesh_port;

@@ -8,6 +8,7 @@ use tracing::{error, info};
 
 use super::clients::AllClients;
 use super::consensus::{self, Consensus};
+use super::gauges::Gauges;
 use super::ports::Ports;
 use super::reads::RaftReads;
 use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals};
@@ -94,6 +95,10 @@ async fn start(
 
     let consensus = consensus::start(supervisor, &config, engine, &secrets, ports.peers).await?;
     let agreement: Arc<dyn Agreement> = Arc::new(consensus.raft.clone());
+
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(Gauges(consensus.raft.clone())));
+    });
 
     let stage = supervisor.stage("identity");
     let server_tls = ServerTls::new();

@@ -187,8 +187,12 @@ impl Raft {
         let mut metrics = core.engine.metrics();
         let mut may_stand = false;
         loop {
-            let now = metrics.borrow_and_update().clone();
-            if let Err(fatal) = &now.running_state {
+            // They change several times an entry: nothing is cloned.
+            let (leads, stopped) = {
+                let now = metrics.borrow_and_update();
+                (leadership(&now), now.running_state.clone().err())
+            };
+            if let Some(fatal) = stopped {
                 if !stopping.is_cancelled() {
                     let text = format!("raft has stopped: {fatal}");
                     (self.0.settings.on_failure.0)(&crate::store::StoreError::Refused(text));
@@ -196,7 +200,6 @@ impl Raft {
                 stopping.cancelled().await;
                 return;
             }
-            let leads = leadership(&now);
             self.0
                 .leads
                 .send_if_modified(|is| std::mem::replace(is, leads.is_leader) != leads.is_leader);

@@ -16,7 +16,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use xds_api::join_token::JoinToken;
 use xds_api::maille::v1::identity_server::{Identity as Service, IdentityServer};
-use xds_api::maille::v1::{BundleRequest, BundleResponse, CertifyRequest, CertifyResponse};
+use xds_api::maille::v1::{
+    BundleRequest, BundleResponse, CertifyRequest, CertifyResponse, SecretsRequest, SecretsResponse,
+};
 
 /// Issues to whoever shows the unused token or a certificate.
 struct Fake {
@@ -37,6 +39,14 @@ impl Service for Fake {
             trust_domain: TRUST_DOMAIN.into(),
             roots: vec![Bytes::copy_from_slice(&self.authority.root)],
         }))
+    }
+
+    /// A controller's business: no sidecar asks for it.
+    async fn secrets(
+        &self,
+        _request: Request<SecretsRequest>,
+    ) -> Result<Response<SecretsResponse>, Status> {
+        Err(Status::permission_denied("not for sidecars"))
     }
 
     async fn certify(

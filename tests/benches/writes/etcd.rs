@@ -135,9 +135,12 @@ impl Etcd {
         .await
     }
 
-    /// A connection to one member.
+    /// A connection to one member, once it listens: it may have been restarted a moment ago.
     pub(crate) async fn client(&self, place: usize) -> anyhow::Result<Client> {
-        connect(self.members[place].client).await
+        wait::until("etcd listens", READY_LIMIT, async || {
+            connect(self.members[place].client).await
+        })
+        .await
     }
 
     /// Every member that runs.
