@@ -43,6 +43,11 @@ impl Variant {
         }
     }
 
+    /// The variant of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.name() == name)
+    }
+
     fn engine(self, disk: SlowDisk) -> Engine {
         let timing = match self {
             Self::Sound | Self::EarlyFlush => Timing::default(),
@@ -113,7 +118,7 @@ pub fn controller(arguments: &[String]) -> ExitCode {
         eprintln!("three arguments belong behind `{CONTROLLER}`");
         return ExitCode::FAILURE;
     };
-    let variant = Variant::ALL.into_iter().find(|one| one.name() == variant);
+    let variant = Variant::of(variant);
     let (Some(variant), Ok(delay)) = (variant, delay.parse()) else {
         eprintln!("no such variant, or no number of milliseconds: {arguments:?}");
         return ExitCode::FAILURE;
