@@ -13,4 +13,5 @@ mod retries;
 mod secrets;
 mod timeouts;
 mod weights;
+mod wrong_controllers;
 mod wrong_input;
