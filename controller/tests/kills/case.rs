@@ -131,6 +131,11 @@ async fn many_kills(mut random: StdRng) -> anyhow::Result<String> {
     }
     writers.reach(writes).await?;
     let counts = writers.end().await?;
+    eprintln!(
+        "{:?}: {} acknowledged, looking for them",
+        started.elapsed(),
+        counts.total()
+    );
     let evidence = Evidence::gather(&mut cluster, &counts).await?;
     let snapshots = cluster.snapshots_installed()?;
     let figures = format!(

@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::writers::Counts;
 
 /// A controller that was just started has a whole log to apply, and makes every resource once to hash it.
-const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 /// Of what is missing, what is shown.
 const EXAMPLES: usize = 5;
 
@@ -29,7 +29,9 @@ pub struct Evidence {
 impl Evidence {
     /// Compares every controller's objects with what was acknowledged, and the controllers with each other.
     pub async fn gather(cluster: &mut Cluster, counts: &Counts) -> anyhow::Result<Self> {
+        let t0 = Instant::now();
         let statuses = settled(cluster).await?;
+        eprintln!("TIMING settled {:?}", t0.elapsed());
         let mut evidence = Self::default();
         let views: Vec<View> = statuses.iter().map(View::of).collect();
         evidence.types = views[0].resources.len();
@@ -37,7 +39,7 @@ impl Evidence {
             evidence.unequal = views.iter().map(ToString::to_string).collect();
         }
         for one in &cluster.controllers {
-            let there = objects(&mut one.client.clone()).await?;
+            let there = objects(&mut one.patient.clone()).await?;
             let missing: Vec<_> = counts
                 .objects()
                 .filter(|object| !there.contains(object))
@@ -46,6 +48,7 @@ impl Evidence {
                 evidence.missing.insert(one.name.clone(), missing);
             }
         }
+        eprintln!("TIMING gathered {:?}", t0.elapsed());
         Ok(evidence)
     }
 
@@ -130,9 +133,10 @@ async fn settled(cluster: &mut Cluster) -> anyhow::Result<Vec<api::StatusRespons
     loop {
         cluster.check_alive()?;
         let asked = cluster.controllers.iter().map(|one| {
-            let mut client = one.client.clone();
+            let mut client = one.patient.clone();
             async move { client.status(api::StatusRequest {}).await }
         });
+        eprintln!("TIMING status round");
         let answers = futures_util::future::join_all(asked).await;
         let heard: Vec<String> = answers
             .iter()
