@@ -29,9 +29,7 @@ pub struct Evidence {
 impl Evidence {
     /// Compares every controller's objects with what was acknowledged, and the controllers with each other.
     pub async fn gather(cluster: &mut Cluster, counts: &Counts) -> anyhow::Result<Self> {
-        let t0 = Instant::now();
         let statuses = settled(cluster).await?;
-        eprintln!("TIMING settled {:?}", t0.elapsed());
         let mut evidence = Self::default();
         let views: Vec<View> = statuses.iter().map(View::of).collect();
         evidence.types = views[0].resources.len();
@@ -48,7 +46,6 @@ impl Evidence {
                 evidence.missing.insert(one.name.clone(), missing);
             }
         }
-        eprintln!("TIMING gathered {:?}", t0.elapsed());
         Ok(evidence)
     }
 
@@ -136,7 +133,6 @@ async fn settled(cluster: &mut Cluster) -> anyhow::Result<Vec<api::StatusRespons
             let mut client = one.patient.clone();
             async move { client.status(api::StatusRequest {}).await }
         });
-        eprintln!("TIMING status round");
         let answers = futures_util::future::join_all(asked).await;
         let heard: Vec<String> = answers
             .iter()
