@@ -53,8 +53,8 @@ impl Variant {
             Self::Sound | Self::EarlyFlush => Timing::default(),
             // The restart must come before the election: on a busy machine a process takes its time to start.
             Self::LeaderRestore => Timing {
-                election_least: Duration::from_millis(1500),
-                election_most: Duration::from_millis(2000),
+                election_least: Duration::from_secs(5),
+                election_most: Duration::from_secs(8),
                 leader_restore: true,
                 ..Timing::default()
             },
