@@ -78,10 +78,19 @@ impl Raft {
 
     fn find_member(&self, name: &str) -> Result<NodeId, MembersError> {
         let members = self.members();
+        let is_meant = |id: NodeId, called: &str| called == name || id.to_string() == name;
         let found = members
             .iter()
-            .find(|status| status.member.name == name || status.id.to_string() == name);
-        found.map(|status| status.id).ok_or_else(|| {
+            .find(|status| is_meant(status.id, &status.member.name));
+        // Or out of the membership and still described, by a removal that was cut short: asking again finishes it.
+        let left = || {
+            let state = self.0.state.borrow();
+            let mut described = state.members().values();
+            described
+                .find(|member| is_meant(member.id, &member.name))
+                .map(|member| member.id)
+        };
+        found.map(|status| status.id).or_else(left).ok_or_else(|| {
             let known: Vec<_> = members
                 .iter()
                 .map(|status| status.member.name.as_str())
@@ -173,7 +182,9 @@ impl Raft {
             true => ChangeMembers::RemoveVoters(BTreeSet::from([node])),
             false => ChangeMembers::RemoveNodes(BTreeSet::from([node])),
         };
-        change_membership(core, change, false).await?;
+        if members.iter().any(|status| status.id == node) {
+            change_membership(core, change, false).await?;
+        }
         let forget = self.internal(Command::RemoveMember(RemoveMember { id: node }));
         // Whether it was there is of no interest: it is gone.
         self.propose(forget).await?;

@@ -14,7 +14,9 @@ use tonic::transport::{Channel, Endpoint};
 use xds_api::maille::v1::admin_client::AdminClient;
 
 /// Past the ten seconds that a controller gives a write.
-const CALL_LIMIT: Duration = Duration::from_secs(15);
+pub const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// For answers made from the whole mesh, unoptimised and beside other tests.
+pub const PATIENT_LIMIT: Duration = Duration::from_secs(90);
 /// A whole mesh in one answer.
 const LARGEST_ANSWER: usize = 512 << 20;
 
@@ -44,10 +46,10 @@ pub fn connector(directory: &Path) -> anyhow::Result<Connector> {
     ))
 }
 
-/// A client of the admin port at `address`.
-pub fn client(connector: &Connector, address: &str) -> anyhow::Result<Client> {
+/// A client of the admin port at `address`, whose calls take no longer than `limit`.
+pub fn client(connector: &Connector, address: &str, limit: Duration) -> anyhow::Result<Client> {
     let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .timeout(CALL_LIMIT)
+        .timeout(limit)
         .connect_with_connector_lazy(connector.clone());
     Ok(AdminClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -75,6 +75,16 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// The product, unless a flaw is asked for: then the long case must fail.
+fn variant() -> anyhow::Result<Variant> {
+    match std::env::var("KILLS_VARIANT") {
+        Ok(name) => {
+            Variant::of(&name).with_context(|| format!("KILLS_VARIANT: there is no `{name}`"))
+        }
+        Err(_) => Ok(Variant::Sound),
+    }
+}
+
 /// Whom a round kills.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -95,9 +105,9 @@ async fn many_kills(mut random: StdRng) -> anyhow::Result<String> {
     let rounds = number("KILLS_ROUNDS").unwrap_or(ROUNDS);
     let writes = number("KILLS_WRITES").unwrap_or(WRITES);
     let plan = Plan {
-        variant: Variant::Sound,
+        variant: variant()?,
         delay: SLOW_DISK,
-        snapshot_every: 100,
+        snapshot_every: 200,
         keep_log: 10,
     };
     let mut cluster = Cluster::found(plan).await?;
@@ -121,6 +131,11 @@ async fn many_kills(mut random: StdRng) -> anyhow::Result<String> {
     }
     writers.reach(writes).await?;
     let counts = writers.end().await?;
+    eprintln!(
+        "{:?}: {} acknowledged, looking for them",
+        started.elapsed(),
+        counts.total()
+    );
     let evidence = Evidence::gather(&mut cluster, &counts).await?;
     let snapshots = cluster.snapshots_installed()?;
     let figures = format!(

@@ -41,6 +41,8 @@ pub struct Plan {
 pub struct Controller {
     pub name: String,
     pub client: Client,
+    /// For answers that take their time.
+    pub patient: Client,
     data: PathBuf,
     config: Value,
     delay: Duration,
@@ -96,7 +98,8 @@ impl Cluster {
                 "log": {"level": "info"},
             });
             controllers.push(Controller {
-                client: admin::client(&connector, &at(4702))?,
+                client: admin::client(&connector, &at(4702), admin::CALL_LIMIT)?,
+                patient: admin::client(&connector, &at(4702), admin::PATIENT_LIMIT)?,
                 delay: if host == 1 {
                     plan.delay
                 } else {

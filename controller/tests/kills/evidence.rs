@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::writers::Counts;
 
 /// A controller that was just started has a whole log to apply, and makes every resource once to hash it.
-const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 /// Of what is missing, what is shown.
 const EXAMPLES: usize = 5;
 
@@ -37,7 +37,7 @@ impl Evidence {
             evidence.unequal = views.iter().map(ToString::to_string).collect();
         }
         for one in &cluster.controllers {
-            let there = objects(&mut one.client.clone()).await?;
+            let there = objects(&mut one.patient.clone()).await?;
             let missing: Vec<_> = counts
                 .objects()
                 .filter(|object| !there.contains(object))
@@ -130,7 +130,7 @@ async fn settled(cluster: &mut Cluster) -> anyhow::Result<Vec<api::StatusRespons
     loop {
         cluster.check_alive()?;
         let asked = cluster.controllers.iter().map(|one| {
-            let mut client = one.client.clone();
+            let mut client = one.patient.clone();
             async move { client.status(api::StatusRequest {}).await }
         });
         let answers = futures_util::future::join_all(asked).await;

@@ -2,7 +2,7 @@
 //!
 //! This program is also the controller that it kills: started as `kills controller …` it runs the product's own `app` over the engine of a
 //! variant. Without arguments it runs every case; a word runs the cases that have it in their name. `KILLS_SEED` repeats a run's choices,
-//! `KILLS_ROUNDS` and `KILLS_WRITES` change the length of the long one.
+//! `KILLS_ROUNDS` and `KILLS_WRITES` change the length of the long case, and `KILLS_VARIANT=early-flush` makes it fail.
 
 #![allow(unreachable_pub)]
 

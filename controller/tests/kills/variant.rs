@@ -43,13 +43,18 @@ impl Variant {
         }
     }
 
+    /// The variant of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.name() == name)
+    }
+
     fn engine(self, disk: SlowDisk) -> Engine {
         let timing = match self {
             Self::Sound | Self::EarlyFlush => Timing::default(),
             // The restart must come before the election: on a busy machine a process takes its time to start.
             Self::LeaderRestore => Timing {
-                election_least: Duration::from_millis(1500),
-                election_most: Duration::from_millis(2000),
+                election_least: Duration::from_secs(5),
+                election_most: Duration::from_secs(8),
                 leader_restore: true,
                 ..Timing::default()
             },
@@ -113,7 +118,7 @@ pub fn controller(arguments: &[String]) -> ExitCode {
         eprintln!("three arguments belong behind `{CONTROLLER}`");
         return ExitCode::FAILURE;
     };
-    let variant = Variant::ALL.into_iter().find(|one| one.name() == variant);
+    let variant = Variant::of(variant);
     let (Some(variant), Ok(delay)) = (variant, delay.parse()) else {
         eprintln!("no such variant, or no number of milliseconds: {arguments:?}");
         return ExitCode::FAILURE;

@@ -163,13 +163,16 @@ fn name(number: u64) -> String {
 
 fn object(writer: usize, number: u64) -> String {
     let (namespace, name) = (namespace(writer), name(number));
-    let metadata = format!(
-        r#""metadata":{{"namespace":"{namespace}","name":"{name}","labels":{{"app":"{name}"}}}}"#
-    );
-    if number.is_multiple_of(SERVICE_EVERY) {
-        let behind = self::name(number + 1);
+    // A service selects the workload that comes after it; the others need no labels.
+    let (selected, labels) = match number % SERVICE_EVERY {
+        0 => (self::name(number + 1), String::new()),
+        1 => (String::new(), format!(r#","labels":{{"app":"{name}"}}"#)),
+        _ => Default::default(),
+    };
+    let metadata = format!(r#""metadata":{{"namespace":"{namespace}","name":"{name}"{labels}}}"#);
+    if !selected.is_empty() {
         return format!(
-            r#"{{"apiVersion":"v1","kind":"Service",{metadata},"spec":{{"selector":{{"app":"{behind}"}},"ports":[{{"port":80}}]}}}}"#
+            r#"{{"apiVersion":"v1","kind":"Service",{metadata},"spec":{{"selector":{{"app":"{selected}"}},"ports":[{{"port":80}}]}}}}"#
         );
     }
     let address = format!(

@@ -17,4 +17,5 @@ mod services;
 mod settings;
 mod timeouts;
 mod weights;
+mod wrong_controllers;
 mod wrong_input;

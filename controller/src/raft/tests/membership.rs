@@ -7,7 +7,7 @@ use xds_api::join_token::JoinToken;
 
 use super::cluster::{Cluster, PATIENCE, has, until, write, written};
 use crate::model::codec::sha256;
-use crate::model::{Command, Token, TokenPurpose};
+use crate::model::{Command, Member, Proposal, Token, TokenPurpose};
 use crate::raft::{MembersError, Raft};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,4 +206,44 @@ async fn leadership_is_handed_over_and_before_a_planned_stop() {
     cluster.stop(&leader, false).await;
     written(&raft, "after a planned stop").await;
     assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_was_cut_short_is_finished_by_asking_again() {
+    let cluster = Cluster::of_three(|_| ()).await;
+    let raft = cluster.raft("c2");
+    // Out of the membership already, and still described: the leader died between the two entries.
+    let left = Member {
+        id: 99,
+        name: "c9".into(),
+        directory: "00000000-0000-4000-8000-000000000009".into(),
+        peer_address: "127.0.0.1:9".into(),
+        max_level: 1,
+        min_level: 1,
+        ..Member::default()
+    };
+    let described = Proposal {
+        client: "test of removal".into(),
+        command: Command::PutMember(left),
+        ..write("c9")
+    };
+    let described = raft.propose(described).await.unwrap();
+    assert_eq!(described.refusal, None);
+    until("the description to arrive", || {
+        raft.state()
+            .borrow()
+            .members()
+            .contains_key(&99)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(raft.remove_member("c9").await, Ok(99));
+    until("the name to be free", || {
+        (!raft.state().borrow().members().contains_key(&99)).then_some(())
+    })
+    .await;
+    assert!(matches!(
+        raft.remove_member("c9").await,
+        Err(MembersError::NotFound { .. })
+    ));
 }
