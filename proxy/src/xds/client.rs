@@ -42,7 +42,7 @@ const SAVE_INDEX_DELAY: Duration = Duration::from_secs(30);
 
 /// The server takes back what nothing uses only while no listener is under way. Whoever has names come and go without a
 /// pause, beyond their limit, would hold more and more: past this many nothing more is asked for, until it has.
-const SUPERFLUOUS: usize = 256;
+const SUPERFLUOUS: usize = 1_024;
 /// It takes milliseconds. After so long the names matter more.
 const TAKE_BACK_LIMIT: Duration = Duration::from_millis(500);
 

@@ -38,6 +38,11 @@ async fn each_balancer_spreads_as_its_name_says() -> anyhow::Result<()> {
         .map(|(name, algorithm)| policy(name, &balancer(algorithm)))
         .collect();
     mesh.apply(&policies.join("\n---\n")).await?;
+    let by_client = mesh.service("by-client", "pool").await?;
+    let by_address = json!({"balancer": {"type": "maglev"}});
+    mesh.apply(&policy("by-client", &by_address)).await?;
+    let seen = spread(by_client, "GET /", 20).await?;
+    ensure!(seen.len() == 1, "one client's address met {seen:?}");
     for (algorithm, listen) in algorithms.iter().zip(&listeners) {
         answers(*listen).await?;
         let hashes = matches!(*algorithm, "ringHash" | "maglev");
@@ -46,7 +51,6 @@ async fn each_balancer_spreads_as_its_name_says() -> anyhow::Result<()> {
         } else {
             all_three(*listen).await?;
             let seen = spread(*listen, "GET / x-reply-delay=10", 90).await?;
-            eprintln!("{algorithm}: {seen:?}");
             let least = if *algorithm == "roundRobin" { 29 } else { 5 };
             ensure!(
                 seen.len() == 3 && seen.values().all(|count| *count >= least),

@@ -1,7 +1,7 @@
 //! `Service` and `Workload`: which ports and addresses lead where, who is near, who is well.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use maille_tests::application::Application;
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+/// Twenty checks, 200 ms apart.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// An object of any namespace, with a label `app`.
 fn labelled(kind: &str, namespace: &str, name: &str, app: &str, spec: &Value) -> String {
@@ -267,7 +270,38 @@ async fn an_application_that_says_it_is_unwell_gets_nothing() -> anyhow::Result<
     until("two successes were enough", "patient quick").await?;
     // The patient one fails requests for longer than the quick one did.
     mesh.application("patient").fail(true);
-    let found = seen().await?;
-    ensure!(found == "500 quick", "it was not patient: {found}");
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE / 2 {
+        let found = seen().await?;
+        ensure!(found == "500 quick", "it was not patient: {found}");
+    }
     until("twenty failures were enough", "quick").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_of_another_account_is_no_endpoint() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start("http", &[]).await?;
+    let account =
+        |account: &str| object("Workload", "guarded", &json!({"serviceAccount": account}));
+    mesh.cluster.apply(&account("right")).await?;
+    let plan = Plan::server(NAMESPACE, "guarded", "http", ports::free());
+    let application = Application::start_at("guarded", plan.ports[0].3).await?;
+    let mut sidecar = Sidecar::prepare(&mesh.cluster, plan, |_| ()).await?;
+    sidecar.restart()?;
+    let listen = mesh.services("http", &[("guarded", "guarded")]).await?[0];
+    let process = sidecar.process.as_ref().context("it runs")?;
+    let refused = "has the service account `right`, and the sidecar proved";
+    wait::until("it is refused", Duration::from_secs(20), async || {
+        let log = process.log();
+        wait::ensure(log.contains(refused), log)
+    })
+    .await?;
+    let answer = ask(listen, "GET /").await?;
+    ensure!(
+        answer.status == 503 && application.requests() == 0,
+        "{answer:?}"
+    );
+    mesh.cluster.apply(&account("guarded")).await?;
+    sidecar.ready().await?;
+    answers(listen).await
 }
