@@ -151,6 +151,13 @@ impl Cluster {
         raft.stop(abrupt).await;
     }
 
+    /// Ends a controller in the middle of everything, as `kill -9` does: its connections break.
+    pub(super) fn crash(&mut self, name: &str) {
+        let raft = self.nodes.get_mut(name).unwrap().raft.take().unwrap();
+        let runtime = raft.0.runtime.lock().unwrap().take();
+        runtime.unwrap().shutdown_background();
+    }
+
     pub(super) fn raft(&self, name: &str) -> Raft {
         self.nodes[name].raft.clone().unwrap()
     }

@@ -47,7 +47,7 @@ async fn a_leader_whose_connections_break_is_followed_without_any_random_timeout
     for (_, raft) in cluster.running() {
         raft.core().unwrap().engine.runtime_config().elect(false);
     }
-    cluster.stop(&leader, true).await;
+    cluster.crash(&leader);
     let other = NAMES.into_iter().find(|name| *name != leader).unwrap();
     written(&cluster.raft(other), "after").await;
 }
