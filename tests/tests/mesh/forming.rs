@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use maille_tests::cluster::{Cluster, apply, writer};
 use maille_tests::mesh::service;
-use maille_tests::wait;
+use maille_tests::{client, wait};
 use tonic::Code;
 use xds_api::generated::maille::v1 as api;
 
@@ -37,6 +37,37 @@ async fn names(
         .into_iter()
         .map(|object| object.name)
         .collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_say_who_leads_and_where_the_mesh_stands() -> anyhow::Result<()> {
+    let mut cluster = Cluster::found(3).await?;
+    let leader = cluster.ready().await?;
+    let index = cluster
+        .apply(&service("metered", "a", "http").to_string())
+        .await?;
+    for place in cluster.running() {
+        let leads = u8::from(place == leader);
+        let wanted = [
+            format!("maille_controller_raft_leads {leads}"),
+            "maille_controller_members 3".into(),
+            format!("maille_controller_mesh_index {index}"),
+            "maille_controller_mesh_objects 1".into(),
+        ];
+        let health = cluster.controllers[place].address("health");
+        wait::until("the metrics follow", FAILOVER_LIMIT, async || {
+            let scraped = client::get(health, "/metrics").await?.body;
+            for line in &wanted {
+                ensure!(
+                    scraped.lines().any(|found| found == line),
+                    "no `{line}` in\n{scraped}"
+                );
+            }
+            Ok::<_, anyhow::Error>(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
