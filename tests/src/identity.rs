@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http::Uri;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use xds_api::generated::maille::v1::CertifyRequest;
 use xds_api::generated::maille::v1::identity_client::IdentityClient;
 
@@ -42,10 +42,17 @@ impl Caller {
         name: &str,
         alpn: &[u8],
     ) -> anyhow::Result<TlsStream<TcpStream>> {
-        let own = (self.chain.clone(), self.key.clone_key());
-        secure(server, config(Some(own), alpn)?, name.to_owned())
+        secure(server, self.tls(alpn)?, name.to_owned())
             .await
             .with_context(|| format!("{} calls {server}", self.account))
+    }
+
+    /// TLS with its certificate, for several connections. Each costs the server a whole handshake, as one that has never been there does.
+    ///
+    /// # Errors
+    /// Key and certificate do not fit together.
+    pub fn tls(&self, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
+        config(Some((self.chain.clone(), self.key.clone_key())), alpn)
     }
 }
 
@@ -57,13 +64,8 @@ pub async fn obtain(cluster: &Cluster, namespace: &str, account: &str) -> anyhow
     let join_token = cluster.token(namespace, account).await?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let csr = CertificateParams::default().serialize_request(&key)?;
-    let connector = Connector {
-        tls: config(None, b"h2")?,
-        server: cluster.controllers[0].address("xds"),
-    };
-    let channel = Endpoint::from_static("http://maille-controller")
-        .connect_with_connector(connector)
-        .await?;
+    let server = cluster.controllers[0].address("xds");
+    let channel = channel(config(None, b"h2")?, server).await?;
     let request = CertifyRequest {
         csr: csr.der().to_vec().into(),
         join_token,
@@ -83,6 +85,17 @@ pub async fn obtain(cluster: &Cluster, namespace: &str, account: &str) -> anyhow
     })
 }
 
+/// A channel over one TLS connection to a controller.
+///
+/// # Errors
+/// It cannot be reached, or refuses.
+pub async fn channel(tls: Arc<ClientConfig>, server: SocketAddr) -> anyhow::Result<Channel> {
+    Endpoint::from_static("http://maille-controller")
+        .connect_with_connector(Connector { tls, server })
+        .await
+        .with_context(|| format!("connecting to {server}"))
+}
+
 type Own = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn config(own: Option<Own>, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
@@ -94,6 +107,7 @@ fn config(own: Option<Own>, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
 
@@ -132,6 +146,7 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
+/// Who the server is, is not what these tests ask; and a bench's thousand verifications would only take CPU from it.
 #[derive(Debug)]
 struct AnyServer;
 

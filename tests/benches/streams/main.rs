@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use maille_tests::account;
 use maille_tests::cluster::Cluster;
+use maille_tests::identity;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::stream::Event;
 
-mod certificate;
 mod stream;
 
 /// How many streams.
@@ -37,7 +37,9 @@ async fn main() -> anyhow::Result<()> {
         .context("no process")?;
     cluster.apply(&backend(0)).await?;
     cluster.apply(SERVICE).await?;
-    let tls = certificate::obtain(&cluster, server).await?;
+    let tls = identity::obtain(&cluster, "bench", "client")
+        .await?
+        .tls(b"h2")?;
 
     let rest = account::memory(pid)?;
     let (events, mut arrivals) = mpsc::unbounded_channel();

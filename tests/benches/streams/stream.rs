@@ -1,22 +1,13 @@
 //! One delta stream over its own TLS connection, acknowledging everything, and telling when endpoints arrive.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
-use anyhow::Context;
-use hyper_util::rt::TokioIo;
+use maille_tests::identity;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::codegen::http::Uri;
-use tonic::transport::{Channel, Endpoint};
 use xds_api::delta::Client;
 use xds_api::envoy::config::core::v3::Node;
 use xds_api::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -41,7 +32,7 @@ pub(crate) async fn run(
     listener: Arc<str>,
     events: mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<()> {
-    let channel = channel(tls, server).await?;
+    let channel = identity::channel(tls, server).await?;
     let (requests, receiver) = mpsc::channel(QUEUE);
     let mut client = Client::new();
     client.subscribe(TypeUrl::Listener, &[listener]);
@@ -83,40 +74,4 @@ pub(crate) async fn run(
         }
     }
     anyhow::bail!("the server ended the stream")
-}
-
-/// A channel over one TLS connection.
-pub(crate) async fn channel(tls: Arc<ClientConfig>, server: SocketAddr) -> anyhow::Result<Channel> {
-    Endpoint::from_static("http://maille-controller")
-        .connect_with_connector(Connector { tls, server })
-        .await
-        .with_context(|| format!("connecting to {server}"))
-}
-
-struct Connector {
-    tls: Arc<ClientConfig>,
-    server: SocketAddr,
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = std::io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let (tls, server) = (Arc::clone(&self.tls), self.server);
-        Box::pin(async move {
-            let tcp = TcpStream::connect(server).await?;
-            tcp.set_nodelay(true)?;
-            let name = ServerName::try_from("maille-controller").map_err(std::io::Error::other)?;
-            TlsConnector::from(tls)
-                .connect(name, tcp)
-                .await
-                .map(TokioIo::new)
-        })
-    }
 }

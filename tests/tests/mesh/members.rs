@@ -42,6 +42,20 @@ async fn is_voter(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     .await
 }
 
+/// Starts a controller that must end with these words, as its documented exit code says.
+async fn is_refused(cluster: &mut Cluster, index: usize, words: &str) -> anyhow::Result<()> {
+    cluster.start(index)?;
+    let process = cluster.controllers[index].process.take();
+    let mut process = process.context("it was started")?;
+    let ended = process.ended(JOIN_LIMIT).await?;
+    ensure!(
+        ended.code() == Some(3) && process.log().contains(words),
+        "{ended}: {}",
+        process.tail()
+    );
+    Ok(())
+}
+
 async fn write(cluster: &Cluster, count: u64) -> anyhow::Result<()> {
     let mut client = cluster.any().await?;
     for number in 0..count {
@@ -76,37 +90,17 @@ async fn a_member_joins_by_token_catches_up_from_a_snapshot_and_replaces_another
     let other = cluster.join("c5").await?;
     let file = config["joinTokenFile"].as_str().context("a token file")?;
     std::fs::copy(file, cluster.path().join("c5.token"))?;
-    cluster.start(other)?;
-    let process = cluster.controllers[other]
-        .process
-        .as_mut()
-        .context("c5 was started")?;
-    let ended = process.ended(JOIN_LIMIT).await?;
-    ensure!(
-        !ended.success() && process.log().contains("used"),
-        "{}",
-        process.tail()
-    );
-    cluster.controllers[other].process = None;
+    is_refused(&mut cluster, other, "was used already").await?;
 
     // A workload's token opens nothing to a controller, and leaves nothing behind.
     let workload = cluster.token("shop", "web").await?;
     std::fs::write(cluster.path().join("c5.token"), workload)?;
-    cluster.start(other)?;
-    let process = cluster.controllers[other]
-        .process
-        .as_mut()
-        .context("c5 was started")?;
-    let ended = process.ended(JOIN_LIMIT).await?;
-    ensure!(
-        ended.code() == Some(3)
-            && process
-                .log()
-                .contains("is for a workload, not for a controller"),
-        "{}",
-        process.tail()
-    );
-    cluster.controllers[other].process = None;
+    is_refused(
+        &mut cluster,
+        other,
+        "is for a workload, not for a controller",
+    )
+    .await?;
     ensure!(!cluster.path().join("c5.secrets").exists());
 
     // The oldest goes, dead or alive.
