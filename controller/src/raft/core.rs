@@ -180,6 +180,13 @@ impl Core {
         self.metrics().membership_config.membership().clone()
     }
 
+    /// One member's address and directory. Asked at every call: nothing else is cloned.
+    pub(super) fn peer(&self, node: NodeId) -> Option<Peer> {
+        let metrics = self.engine.metrics();
+        let now = metrics.borrow_watched();
+        now.membership_config.membership().get_node(&node).cloned()
+    }
+
     pub(super) fn peers(&self) -> BTreeMap<NodeId, Peer> {
         self.membership()
             .nodes()
@@ -195,7 +202,7 @@ impl Core {
         xds_api::maille::v1::peer_client::PeerClient<tonic::transport::Channel>,
         xds_api::maille::v1::Envelope,
     )> {
-        let peer = self.membership().get_node(&node)?.clone();
+        let peer = self.peer(node)?;
         let client = self
             .network
             .connections

@@ -122,10 +122,7 @@ fn check_envelope(
         ));
     }
     let claimed = &envelope.from_directory;
-    let known = core
-        .membership()
-        .get_node(&envelope.from_node)
-        .map(|peer| peer.directory.clone());
+    let known = core.peer(envelope.from_node).map(|peer| peer.directory);
     if known.is_some_and(|known| known != *claimed) {
         return Err(format!(
             "node {} has another directory than {claimed}",
@@ -266,7 +263,7 @@ impl Peer for Service {
             .envelope
             .as_ref()
             .map_or(0, |envelope| envelope.from_node);
-        if !core.peers().contains_key(&from) {
+        if core.peer(from).is_none() {
             return Err(Status::failed_precondition(format!(
                 "node {from} is no member of this cluster any more"
             )));
