@@ -18,6 +18,7 @@ mod service;
 mod settings;
 mod status;
 mod succession;
+mod trimming;
 mod types;
 mod wire;
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::core::Core;
 use super::members::{MembersError, change_membership};
+use super::trimming::Trimming;
 use super::types::{NodeId, Peer};
 use super::{MemberStatus, Raft};
 use crate::model::command::{Initialize, RemoveMember, SetLevel};
@@ -29,8 +30,6 @@ const LEVEL_SUPPORTED_FOR: Duration = Duration::from_secs(60);
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How often the clock moves in a mesh where nothing is written, so that what has expired goes.
 const TICK_EVERY: Duration = Duration::from_secs(60);
-/// A log that takes more is snapshotted and cut, whatever the number of its entries.
-const LOG_BYTES: u64 = 192 << 20;
 
 /// What this member has noticed, and since when.
 #[derive(Debug, Default)]
@@ -46,14 +45,14 @@ pub(super) async fn run(raft: Raft, core: Arc<Core>) {
     let stopping = raft.0.stage.stopping();
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut duties = Duties::default();
+    let (mut duties, mut trimming) = (Duties::default(), Trimming::default());
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
             _ = rounds.tick() => {}
         }
         let round = async {
-            raft.keep_log_short(&core).await;
+            raft.trim(&core, &mut trimming).await;
             if core.engine.is_leader() {
                 raft.lead(&core, &mut duties).await
             } else {
@@ -258,23 +257,5 @@ impl Raft {
             _ => duties.level = Some((level, Instant::now())),
         }
         Ok(())
-    }
-
-    /// Few large entries can make a log long before they are many.
-    async fn keep_log_short(&self, core: &Core) {
-        if core.stores.log.disk_bytes() < LOG_BYTES {
-            return;
-        }
-        let metrics = core.metrics();
-        let snapshot = metrics.snapshot.map_or(0, |id| id.index);
-        let applied = metrics.last_applied.map_or(0, |id| id.index);
-        let trigger = core.engine.trigger();
-        let asked = match applied > snapshot {
-            true => trigger.snapshot().await,
-            false => trigger.purge_log(snapshot).await,
-        };
-        if let Err(fatal) = asked {
-            tracing::debug!(%fatal, "the log cannot be cut");
-        }
     }
 }

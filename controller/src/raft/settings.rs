@@ -129,7 +129,8 @@ impl Settings {
             // Switched on once no promise to an earlier leader can be alive, see `core`.
             enable_elect: false,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
-            max_in_snapshot_log_to_keep: self.keep_log,
+            // `trimming` cuts.
+            max_in_snapshot_log_to_keep: u64::MAX,
             replication_lag_threshold: self.snapshot_every + self.keep_log + LAG_BEYOND_SNAPSHOT,
             max_payload_entries: MESSAGE_ENTRIES,
             install_snapshot_timeout: millis(SNAPSHOT_LIMIT),

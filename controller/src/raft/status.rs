@@ -116,11 +116,12 @@ impl Raft {
                 ..Member::default()
             });
             let is_self = *id == core.node;
-            let matched = metrics
+            // A learner to which nothing has been replicated yet stands there with nothing: it lacks all.
+            let held = metrics
                 .replication
                 .as_ref()
                 .and_then(|all| all.get(id))
-                .and_then(|matched| matched.as_ref());
+                .map(|matched| matched.as_ref().map_or(0, |matched| matched.index));
             MemberStatus {
                 id: *id,
                 member,
@@ -129,14 +130,14 @@ impl Raft {
                 is_reachable: is_self || self.has_answered(&metrics, *id),
                 lag: match is_self {
                     true => 0,
-                    false => matched.map_or(0, |matched| last.saturating_sub(matched.index)),
+                    false => held.map_or(0, |held| last.saturating_sub(held)),
                 },
             }
         };
         membership.nodes().map(describe).collect()
     }
 
-    fn has_answered(&self, metrics: &super::core::Metrics, node: NodeId) -> bool {
+    pub(super) fn has_answered(&self, metrics: &super::core::Metrics, node: NodeId) -> bool {
         let acked = metrics
             .heartbeat
             .as_ref()

@@ -237,17 +237,17 @@ impl Cluster {
     ) -> anyhow::Result<T> {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let mut last = String::new();
+            let mut last = Vec::new();
             for index in (0..self.controllers.len()).filter(|index| *index != but) {
                 match ask(self.controllers[index].client.clone()).await {
                     Ok(answer) => return Ok(answer.into_inner()),
-                    Err(status) => last = status.message().to_owned(),
+                    Err(status) => last.push(status.message().to_owned()),
                 }
             }
             self.check_alive()?;
             ensure!(
                 Instant::now() < deadline,
-                "{what}: not within {LIMIT:?}; last heard: {last}"
+                "{what}: not within {LIMIT:?}; last heard: {last:?}"
             );
             tokio::time::sleep(LOOK_EVERY).await;
         }
