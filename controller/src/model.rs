@@ -28,7 +28,7 @@ pub use applied::{Applied, ObjectOutcome, ObjectProblem, Outcome, Refusal, Refus
 pub use codec::DecodeError;
 pub use command::{Command, Proposal};
 pub use endpoint::Endpoint;
-pub use instance::{Health, Instance, InstancePort, MeshMode, Protocol};
+pub use instance::{EnvoyListeners, Health, Instance, InstancePort, MeshMode, Protocol};
 pub use issuance::IssuanceRecord;
 pub use kinds::{AnyObject, Kind};
 pub use mesh::{Change, Entry, InstanceEntry, Mesh, Table};

@@ -11,6 +11,8 @@ use crate::mesh_version::MeshVersion;
 
 /// `user_agent_name` of Maille's own proxy.
 pub const NATIVE_AGENT: &str = "maille-proxy";
+/// `user_agent_name` of Envoy.
+pub const ENVOY_AGENT: &str = "envoy";
 
 /// The longest part of a claim that is kept, in bytes: names are at most 253, versions far less.
 const MAX_PART: usize = 256;

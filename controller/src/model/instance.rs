@@ -70,6 +70,20 @@ pub struct Instance {
     /// Drawn at the sidecar's start: a newer process takes the name over, an older one cannot take it back.
     #[prost(uint64, tag = "9")]
     pub generation: u64,
+    /// Where the Envoy beside it listens.
+    #[prost(message, optional, tag = "10")]
+    pub envoy: Option<EnvoyListeners>,
+}
+
+/// What an Envoy binds, `<ip>:<port>` each.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EnvoyListeners {
+    /// Mesh TLS, and connections redirected from the workload's own ports.
+    #[prost(string, repeated, tag = "1")]
+    pub mesh: Vec<String>,
+    /// Redirected connections of the workload's own; empty where there is no redirection.
+    #[prost(string, repeated, tag = "2")]
+    pub outbound: Vec<String>,
 }
 
 impl Instance {
@@ -103,4 +117,7 @@ pub struct InstancePort {
     /// As last reported.
     #[prost(enumeration = "Health", tag = "4")]
     pub health: i32,
+    /// Where the application listens, for the Envoy beside it; empty: at the port on 127.0.0.1.
+    #[prost(string, tag = "5")]
+    pub application: String,
 }

@@ -104,11 +104,13 @@ pub(crate) fn instance(name: &str, generation: u64) -> Instance {
             port: 8080,
             protocol: 1,
             health: 1,
+            ..Default::default()
         }],
         mesh: 1,
         mesh_port: 4743,
         locality: "eu/a".to_owned(),
         identity: "spiffe://test.mesh/ns/default/sa/web".to_owned(),
         generation,
+        ..Default::default()
     }
 }

@@ -137,14 +137,8 @@ impl Raft {
         membership.nodes().map(describe).collect()
     }
 
-    pub(super) fn has_answered(&self, metrics: &super::core::Metrics, node: NodeId) -> bool {
-        let acked = metrics
-            .heartbeat
-            .as_ref()
-            .and_then(|all| all.get(&node))
-            .and_then(|acked| acked.as_ref());
-        let lease = self.0.settings.timing.election_most;
-        acked.is_some_and(|acked| acked.elapsed() < lease)
+    fn has_answered(&self, metrics: &super::core::Metrics, node: NodeId) -> bool {
+        answered_within(metrics, node, self.0.settings.timing.election_most)
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {
@@ -250,6 +244,17 @@ impl Raft {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a leader heard of a member within some time.
+pub(super) fn answered_within(
+    metrics: &super::core::Metrics,
+    node: NodeId,
+    time: Duration,
+) -> bool {
+    let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(&node));
+    let acked = heard.and_then(|acked| acked.as_ref());
+    acked.is_some_and(|acked| acked.elapsed() < time)
 }
 
 /// How long ago this member heard of a leader, or, on a leader, of a quorum.

@@ -2,18 +2,22 @@
 //!
 //! Every member cuts its own log, in the rounds of its duties. openraft's own rule knows the snapshot alone, and then a peer that needs a snapshot
 //! can be chased for ever: while it takes one in, the entries after it are cut, and it needs the next. So a leader keeps, beside `keep`, what a
-//! peer that answers still needs, unless the log has grown too long.
+//! peer that was heard of lately still needs, unless the log has grown too long.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Raft;
 use super::core::Core;
+use super::status::answered_within;
 use super::types::NodeId;
 
 /// A log that takes more is snapshotted and cut, whatever the number of its entries and whoever needs them.
 const LOG_BYTES: u64 = 192 << 20;
+/// A peer that has been silent for longer holds nothing up. One that takes a large snapshot in, or replays what came after it, is silent for seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A peer that answers, as its leader sees it.
+/// A peer that was heard of lately, as its leader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Follower {
     id: NodeId,
@@ -75,14 +79,14 @@ impl Raft {
         }
     }
 
-    /// On a leader, the other members that answer.
+    /// On a leader, the other members that were heard of lately.
     fn followers(&self) -> Vec<Follower> {
         let Some(core) = self.core() else {
             return Vec::new();
         };
         let metrics = core.metrics();
         let all = metrics.replication.iter().flatten();
-        all.filter(|(id, _)| **id != core.node && self.has_answered(&metrics, **id))
+        all.filter(|(id, _)| **id != core.node && answered_within(&metrics, **id, PATIENCE))
             .map(|(id, held)| Follower {
                 id: *id,
                 held: held.as_ref().map_or(0, |held| held.index),
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_does_not_answer_holds_nothing_up() {
+    fn a_peer_that_was_long_silent_holds_nothing_up() {
         let mut trimming = Trimming::default();
         assert_eq!(trimming.limit(600, 390, 10, &held(0)), 590);
         assert_eq!(trimming.limit(800, 590, 10, &[]), 790);

@@ -17,7 +17,8 @@ use super::renewals::Renewals;
 use crate::agreement::{Agreement, refusal_status};
 use crate::model::command::{EndInstances, InstanceEnd};
 use crate::model::{
-    Applied, Command, Health, Instance, InstancePort, MeshMode, Name, Proposal, Protocol, State,
+    Applied, Command, EnvoyListeners, Health, Instance, InstancePort, MeshMode, Name, Proposal,
+    Protocol, State,
 };
 use crate::supervise::Stage;
 use crate::tls::Caller;
@@ -239,6 +240,7 @@ fn instance_of(
                 port: port.port,
                 protocol: port.protocol,
                 health: port.health,
+                application: port.application,
             })
         })
         .collect();
@@ -255,5 +257,9 @@ fn instance_of(
         locality: instance.locality,
         identity: caller.to_string(),
         generation,
+        envoy: instance.envoy.map(|listeners| EnvoyListeners {
+            mesh: listeners.mesh,
+            outbound: listeners.outbound,
+        }),
     })
 }

@@ -11,8 +11,8 @@ use xds_api::mesh_version::MeshVersion;
 use xds_api::type_url::TypeUrl;
 
 use super::changes::{Names, Touched, Unit, touched};
-use super::scope::{Dialect, Scope};
-use super::translate::{Translated, native};
+use super::scope::Dialect;
+use super::translate::{Translated, envoy, native};
 use crate::model::{Mesh, State};
 
 /// Changes that a stream can catch up with one by one; a stream further behind looks at everything it holds. More than
@@ -63,8 +63,10 @@ fn version(mesh: &Mesh) -> MeshVersion {
 }
 
 type Table = BTreeMap<Arc<str>, Translated>;
+/// One table a type of resource.
+type Tables = [Table; TypeUrl::ALL.len()];
 
-/// Every resource that was asked for and exists, of one scope.
+/// Every resource that was asked for and exists, by dialect.
 #[derive(Debug)]
 pub(crate) struct Cache {
     inner: RwLock<Inner>,
@@ -73,20 +75,17 @@ pub(crate) struct Cache {
 #[derive(Debug)]
 struct Inner {
     published: Arc<Published>,
-    scope: Scope,
-    tables: [Table; TypeUrl::ALL.len()],
+    dialects: [Tables; Dialect::ALL.len()],
 }
 
 impl Cache {
-    /// A cache of the native dialect's resources.
+    /// A cache with nothing in it yet.
     pub(crate) fn new(state: &State) -> Self {
         let published = Arc::new(Published::first(state));
-        let scope = Scope::native(&published.mesh);
         Self {
             inner: RwLock::new(Inner {
                 published,
-                scope,
-                tables: Default::default(),
+                dialects: Default::default(),
             }),
         }
     }
@@ -110,7 +109,6 @@ impl Cache {
         if recent.len() > RECENT {
             recent.pop_front();
         }
-        let scope = Scope::native(&mesh);
         let published = Arc::new(Published {
             sequence,
             version: version(&mesh),
@@ -119,14 +117,14 @@ impl Cache {
         });
         let mut inner = self.write();
         match &*touched {
-            Touched::Units(units) if scope == inner.scope => {
-                units
-                    .iter()
-                    .for_each(|unit| forget(&mut inner.tables, unit));
+            Touched::Units(units) => {
+                for tables in &mut inner.dialects {
+                    units.iter().for_each(|unit| forget(tables, unit));
+                }
             }
-            _ => inner.tables = Default::default(),
+            // Another level, among others: it decides how resources are made.
+            Touched::All => inner.dialects = Default::default(),
         }
-        inner.scope = scope;
         inner.published = published.clone();
         Some(published)
     }
@@ -134,24 +132,26 @@ impl Cache {
     /// The resource of this name; `None` where there is none.
     pub(crate) fn get(
         &self,
+        dialect: Dialect,
         published: &Published,
         kind: TypeUrl,
         name: &Arc<str>,
     ) -> Option<Translated> {
-        let dialect = {
-            let inner = self.read();
-            if let Some(found) = inner.tables[kind.index()].get(name) {
-                return Some(found.clone());
-            }
-            inner.scope.dialect
-        };
+        let known = self.read().dialects[dialect.index()][kind.index()]
+            .get(name)
+            .cloned();
+        if known.is_some() {
+            return known;
+        }
         let made = match dialect {
             Dialect::Native => native::translate(&published.mesh, kind, name)?,
+            Dialect::Envoy => envoy::translate(&published.mesh, kind, name)?,
         };
         let mut inner = self.write();
         // What was made from a state that is no longer served may be outdated already: use it, but do not keep it.
         if inner.published.sequence == published.sequence {
-            inner.tables[kind.index()].insert(made.resource.name().clone(), made.clone());
+            let table = &mut inner.dialects[dialect.index()][kind.index()];
+            table.insert(made.resource.name().clone(), made.clone());
         }
         Some(made)
     }
@@ -169,7 +169,7 @@ impl Cache {
     }
 }
 
-fn forget(tables: &mut [Table; TypeUrl::ALL.len()], unit: &Unit) {
+fn forget(tables: &mut Tables, unit: &Unit) {
     for (kind, names) in unit.names() {
         let table = &mut tables[kind.index()];
         match names {

@@ -20,7 +20,7 @@ pub(crate) enum Unit {
     Routes(Name),
     /// A service's endpoints.
     Endpoints(Name),
-    /// A workload's `in/…`.
+    /// A workload's `in/…`, and what else is an Envoy's own.
     Workload(Name),
     /// The trust roots.
     Roots,
@@ -64,16 +64,33 @@ impl Unit {
                 )]
             }
             Self::Endpoints(service) => {
-                vec![(
-                    TypeUrl::Endpoints,
-                    Names::Prefix(names::service_prefix(service)),
-                )]
+                let peers = names::peers(service);
+                vec![
+                    (
+                        TypeUrl::Endpoints,
+                        Names::Prefix(names::service_prefix(service)),
+                    ),
+                    (TypeUrl::Secret, Names::One(peers.to_string())),
+                ]
             }
             Self::Workload(workload) => {
                 let inbound = ListenerName::Inbound(workload.clone()).resource();
-                vec![(TypeUrl::Listener, Names::One(inbound.to_string()))]
+                let outbound = ListenerName::Outbound(workload.clone()).resource();
+                vec![
+                    (TypeUrl::Listener, Names::One(inbound.to_string())),
+                    (TypeUrl::Listener, Names::One(outbound.to_string())),
+                    (TypeUrl::Listener, Names::Prefix(format!("up/{workload}/"))),
+                    (TypeUrl::Cluster, Names::Prefix(format!("app/{workload}:"))),
+                    (
+                        TypeUrl::Extension,
+                        Names::Prefix(format!("authz/{workload}:")),
+                    ),
+                ]
             }
-            Self::Roots => vec![(TypeUrl::Secret, Names::Prefix(names::roots("").to_string()))],
+            Self::Roots => vec![
+                (TypeUrl::Secret, Names::Prefix(names::roots("").to_string())),
+                (TypeUrl::Secret, Names::Prefix("peers/".to_owned())),
+            ],
         }
     }
 }

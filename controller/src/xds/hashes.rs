@@ -9,28 +9,64 @@ use xds_api::type_url::TypeUrl;
 
 use super::cache::{Cache, Published};
 use super::names::{self, ListenerName, ServicePort};
-use crate::model::Mesh;
+use super::scope::Dialect;
+use super::translate::{Link, envoy};
+use crate::model::{Mesh, Name};
 
-/// SHA-256 over name and version of every resource of the native dialect, by type.
+/// SHA-256 over name and version of every resource, by type: those of the native dialect under the type's name, Envoy's under `envoy <type>`.
 pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<String, String> {
-    let hash = |kind: TypeUrl| {
+    let mesh = &published.mesh;
+    let hash = |dialect, kind: TypeUrl, names: BTreeSet<Arc<str>>| {
         let mut hash = Context::new(&SHA256);
-        for name in all_names(&published.mesh, kind) {
-            if let Some(found) = cache.get(published, kind, &name) {
+        for name in names {
+            if let Some(found) = cache.get(dialect, published, kind, &name) {
                 hash.update(name.as_bytes());
                 hash.update(&[0]);
                 hash.update(found.resource.version().as_bytes());
             }
         }
-        (kind.short().to_owned(), hex::encode(hash.finish()))
+        hex::encode(hash.finish())
     };
-    TypeUrl::ALL.into_iter().map(hash).collect()
+    let native = TypeUrl::ALL.map(|kind| {
+        let hash = hash(Dialect::Native, kind, all_names(mesh, kind));
+        (kind.short().to_owned(), hash)
+    });
+    let mut reached = reached_by_envoys(cache, published);
+    let envoy = TypeUrl::ALL.map(|kind| {
+        let names = reached.remove(&kind).unwrap_or_default();
+        let hash = hash(Dialect::Envoy, kind, names);
+        (format!("envoy {}", kind.short()), hash)
+    });
+    native.into_iter().chain(envoy).collect()
+}
+
+/// Everything that one Envoy or another is served, and what any would be.
+fn reached_by_envoys(
+    cache: &Cache,
+    published: &Published,
+) -> BTreeMap<TypeUrl, BTreeSet<Arc<str>>> {
+    let mesh = &published.mesh;
+    let registered = mesh.instances().iter();
+    let envoys = registered.filter(|(_, entry)| entry.instance.envoy.is_some());
+    let everybody = Name::new("", "");
+    let names = envoys.map(|(name, _)| name).chain([&everybody]);
+    let mut open: Vec<Link> = names.flat_map(|name| envoy::roots(mesh, name)).collect();
+    let mut reached: BTreeMap<TypeUrl, BTreeSet<Arc<str>>> = BTreeMap::new();
+    while let Some((kind, name)) = open.pop() {
+        if reached.entry(kind).or_default().insert(name.clone())
+            && let Some(found) = cache.get(Dialect::Envoy, published, kind, &name)
+        {
+            open.extend(found.links.iter().cloned());
+        }
+    }
+    reached
 }
 
 pub(crate) fn all_names(mesh: &Mesh, kind: TypeUrl) -> BTreeSet<Arc<str>> {
     match kind {
         TypeUrl::Listener => listener_names(mesh),
         TypeUrl::Secret => BTreeSet::from([names::roots(mesh.trust_domain())]),
+        TypeUrl::Extension => BTreeSet::new(),
         TypeUrl::Cluster | TypeUrl::Endpoints | TypeUrl::Route => {
             ports(mesh).map(|port| port.resource()).collect()
         }

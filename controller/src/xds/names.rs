@@ -1,8 +1,10 @@
-//! The names of the native dialect's resources.
+//! The names of resources.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use xds_api::type_url::TypeUrl;
 
 use crate::model::Name;
 
@@ -53,6 +55,10 @@ pub(crate) enum ListenerName {
     Port(ServicePort),
     /// `host/<service>.<namespace>`.
     Host(Name),
+    /// `outbound/<namespace>/<workload>`: what an Envoy's redirected connections arrive at.
+    Outbound(Name),
+    /// `up/<namespace>/<workload>/<ip>:<port>`: an explicit listener of an Envoy.
+    Upstream(Name, SocketAddr),
 }
 
 impl ListenerName {
@@ -65,6 +71,15 @@ impl ListenerName {
                 Self::Inbound(Name::new(namespace, workload))
             }
             "host" => Self::Host(parse_host(rest)?),
+            "outbound" => {
+                let (namespace, workload) = rest.split_once('/')?;
+                Self::Outbound(Name::new(namespace, workload))
+            }
+            "up" => {
+                let (workload, listen) = rest.rsplit_once('/')?;
+                let (namespace, workload) = workload.split_once('/')?;
+                Self::Upstream(Name::new(namespace, workload), listen.parse().ok()?)
+            }
             "out" => match rest.parse::<SocketAddr>() {
                 Ok(address) => Self::Address(address),
                 Err(_) => {
@@ -89,9 +104,92 @@ impl ListenerName {
                 format!("out/{}.{}:{port}", service.name, service.namespace)
             }
             Self::Host(service) => format!("host/{}.{}", service.name, service.namespace),
+            Self::Outbound(workload) => format!("outbound/{workload}"),
+            Self::Upstream(workload, listen) => format!("up/{workload}/{listen}"),
         }
         .into()
     }
+}
+
+/// The workload whose own a resource is; `None` where it is everybody's.
+pub(crate) fn owner(kind: TypeUrl, name: &str) -> Option<Name> {
+    match kind {
+        TypeUrl::Listener => match ListenerName::parse(name)? {
+            ListenerName::Inbound(workload)
+            | ListenerName::Outbound(workload)
+            | ListenerName::Upstream(workload, _) => Some(workload),
+            _ => None,
+        },
+        TypeUrl::Cluster => Application::parse(name).map(|application| application.workload),
+        TypeUrl::Extension => Some(Authorization::parse(name)?.workload),
+        TypeUrl::Endpoints | TypeUrl::Secret | TypeUrl::Route => None,
+    }
+}
+
+/// `app/<namespace>/<workload>:<port>`: the cluster of an Envoy's own application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Application {
+    pub(crate) workload: Name,
+    pub(crate) port: u16,
+}
+
+impl Application {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let port = ServicePort::parse(text.strip_prefix("app/")?)?;
+        Some(Self {
+            workload: port.service,
+            port: port.port,
+        })
+    }
+}
+
+impl fmt::Display for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "app/{}:{}", self.workload, self.port)
+    }
+}
+
+/// `authz/<namespace>/<workload>:<port>/<http or tcp>/<deny or allow>`: half of the rules of an Envoy's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authorization {
+    pub(crate) workload: Name,
+    pub(crate) port: u16,
+    pub(crate) is_http: bool,
+    pub(crate) denies: bool,
+}
+
+impl Authorization {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (port, form) = text.strip_prefix("authz/")?.split_once(':')?;
+        let (number, form) = form.split_once('/')?;
+        let port = ServicePort::parse(&format!("{port}:{number}"))?;
+        let (is_http, denies) = match form {
+            "http/deny" => (true, true),
+            "http/allow" => (true, false),
+            "tcp/deny" => (false, true),
+            "tcp/allow" => (false, false),
+            _ => return None,
+        };
+        Some(Self {
+            workload: port.service,
+            port: port.port,
+            is_http,
+            denies,
+        })
+    }
+}
+
+impl fmt::Display for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layer = if self.is_http { "http" } else { "tcp" };
+        let half = if self.denies { "deny" } else { "allow" };
+        write!(f, "authz/{}:{}/{layer}/{half}", self.workload, self.port)
+    }
+}
+
+/// The name of the roots and the identities behind a service, for an Envoy that calls it.
+pub(crate) fn peers(service: &Name) -> Arc<str> {
+    format!("peers/{service}").into()
 }
 
 fn parse_host(text: &str) -> Option<Name> {

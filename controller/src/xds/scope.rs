@@ -1,34 +1,42 @@
-//! What decides which form of the mesh a client sees. Clients of one scope share resources, and so bytes.
+//! What decides which form of the mesh a client sees. Clients of one dialect share resources, and so bytes.
 
-use crate::model::{Mesh, Name};
+use xds_api::node::{ENVOY_AGENT, NATIVE_AGENT};
 
-/// A way of saying what the mesh is.
+use crate::model::Name;
+
+/// A way of saying what the mesh is. Every service is visible to every client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Dialect {
     /// For `maille-proxy`.
     Native,
+    /// For Envoy.
+    Envoy,
 }
 
-/// The dialect and the feature level by which resources are made. Every service is visible to every client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Scope {
-    pub(crate) dialect: Dialect,
-    pub(crate) level: u32,
-}
+impl Dialect {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Native, Self::Envoy];
 
-impl Scope {
-    /// The scope of a native client.
-    pub(crate) fn native(mesh: &Mesh) -> Self {
-        Self {
-            dialect: Dialect::Native,
-            level: mesh.level(),
+    /// The dialect of a client program, by what it calls itself.
+    pub(crate) fn of(agent: &str) -> Option<Self> {
+        match agent {
+            NATIVE_AGENT => Some(Self::Native),
+            ENVOY_AGENT => Some(Self::Envoy),
+            _ => None,
         }
+    }
+
+    /// A number below `ALL.len()`, for tables.
+    pub(crate) fn index(self) -> usize {
+        self as usize
     }
 }
 
 /// What is one client's own and nobody else's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Own {
+    /// How the mesh is told to it.
+    pub(crate) dialect: Dialect,
     /// The workload that the client says it is, checked against its certificate.
     pub(crate) workload: Name,
     /// The SPIFFE id that it proved.

@@ -1,6 +1,7 @@
 //! One stream's state: its half of the conversation, what its subscriptions reach, and where it stands in the mesh's
 //! history. Pure: no clock, no IO.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xds_api::delta::{Refusal, Response, Server, Verdict, View};
@@ -11,10 +12,11 @@ use xds_api::type_url::TypeUrl;
 
 use super::cache::{Cache, Published};
 use super::changes::Touched;
-use super::names::ListenerName;
+use super::names;
 use super::reach::{Links, Reach};
-use super::scope::Own;
-use super::translate::{Link, Translated, native};
+use super::scope::{Dialect, Own};
+use super::translate::{Link, Translated, envoy, identity};
+use crate::model::Name;
 
 /// The mesh as one client may see it.
 struct Sight<'a> {
@@ -25,17 +27,22 @@ struct Sight<'a> {
 
 impl Sight<'_> {
     fn get(&self, kind: TypeUrl, name: &Arc<str>) -> Option<Translated> {
-        if kind == TypeUrl::Listener && name.starts_with("in/") && !self.is_own(name) {
+        if names::owner(kind, name).is_some_and(|owner| !self.is_own(&owner)) {
             return None;
         }
-        self.cache.get(self.published, kind, name)
+        self.cache
+            .get(self.own.dialect, self.published, kind, name)
+            .or_else(|| match self.own.dialect {
+                Dialect::Native => None,
+                Dialect::Envoy => envoy::placeholder(kind, name),
+            })
     }
 
-    /// A workload's inbound policy is for the workload alone: for the certificate that it must have, under its own name.
-    fn is_own(&self, name: &str) -> bool {
+    /// What is a workload's own is for the workload alone: for the certificate that it must have, under its own name.
+    fn is_own(&self, owner: &Name) -> bool {
         let workload = &self.own.workload;
-        ListenerName::parse(name) == Some(ListenerName::Inbound(workload.clone()))
-            && native::identity(&self.published.mesh, workload).as_ref() == Some(&self.own.identity)
+        owner == workload
+            && identity(&self.published.mesh, workload).as_ref() == Some(&self.own.identity)
     }
 }
 
@@ -58,6 +65,12 @@ struct Reached<'a> {
     listeners_open: bool,
 }
 
+impl Reached<'_> {
+    fn is_native(&self) -> bool {
+        self.sight.own.dialect == Dialect::Native
+    }
+}
+
 impl View for Reached<'_> {
     fn get(&self, kind: TypeUrl, name: &str) -> Option<Arc<Resource>> {
         self.sight
@@ -66,7 +79,7 @@ impl View for Reached<'_> {
     }
 
     fn covers(&self, kind: TypeUrl, name: &str, wildcard: bool) -> bool {
-        let implied = wildcard || kind == TypeUrl::Listener;
+        let implied = wildcard || (kind == TypeUrl::Listener && self.is_native());
         implied && self.reach.contains(kind, name)
     }
 
@@ -74,9 +87,11 @@ impl View for Reached<'_> {
         self.reach.names(kind).cloned().collect()
     }
 
-    /// Until the listeners are known nothing is reached, and all that a returning client holds would look superfluous.
+    /// Where listeners are asked for by name, nothing is reached until they are known, and all that a returning client holds would look superfluous.
     fn ready(&self, kind: TypeUrl) -> bool {
-        self.listeners_open || matches!(kind, TypeUrl::Listener | TypeUrl::Secret)
+        !self.is_native()
+            || self.listeners_open
+            || matches!(kind, TypeUrl::Listener | TypeUrl::Secret)
     }
 }
 
@@ -86,6 +101,8 @@ pub(crate) struct Session {
     own: Own,
     server: Server,
     reach: Reach,
+    /// Where the reach begins without having been asked for: what `*` leads to.
+    roots: BTreeSet<Link>,
     published: Arc<Published>,
     /// The empty listener response that shows the stream's life, while it is unanswered.
     beating: bool,
@@ -94,16 +111,19 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(own: Own, published: Arc<Published>) -> Self {
-        Self {
+    pub(crate) fn new(own: Own, cache: &Cache, published: Arc<Published>) -> Self {
+        let mut session = Self {
             own,
             server: Server::new(),
             reach: Reach::default(),
+            roots: BTreeSet::new(),
             published,
             beating: false,
             nacks: Default::default(),
             clean_through: 0,
-        }
+        };
+        session.root(cache);
+        session
     }
 
     /// The state of the mesh that responses are made from now.
@@ -202,6 +222,35 @@ impl Session {
         for (kind, name) in links.iter().chain(&moved) {
             self.server.changed(*kind, name);
         }
+        if self.own.dialect != Dialect::Native {
+            self.root(cache);
+        }
+    }
+
+    /// Begins the reach where the mesh says that it begins for this client.
+    fn root(&mut self, cache: &Cache) {
+        let new: BTreeSet<Link> = match self.own.dialect {
+            Dialect::Native => return,
+            Dialect::Envoy => envoy::roots(&self.published.mesh, &self.own.workload)
+                .into_iter()
+                .collect(),
+        };
+        let sight = Sight {
+            cache,
+            published: &self.published,
+            own: &self.own,
+        };
+        let mut moved = Vec::new();
+        for link in new.difference(&self.roots) {
+            self.reach.add(link, &sight, &mut moved);
+        }
+        for link in self.roots.difference(&new) {
+            self.reach.drop(link, &mut moved);
+        }
+        self.roots = new;
+        for (kind, name) in &moved {
+            self.server.changed(*kind, name);
+        }
     }
 
     /// The next response that may go out now.
@@ -224,8 +273,11 @@ impl Session {
         response
     }
 
-    /// An empty listener response, where none is under way.
+    /// An empty listener response, where none is under way and the client knows what it means.
     pub(crate) fn beat(&mut self) -> Option<Response> {
+        if self.own.dialect != Dialect::Native {
+            return None;
+        }
         let response = self.server.beat(TypeUrl::Listener);
         self.beating |= response.is_some();
         response

@@ -1,11 +1,27 @@
-//! From the mesh to resources, one folder a dialect.
+//! From the mesh to resources: one folder a dialect, over what the dialects share.
 
+mod action;
+mod any;
+mod limits;
+mod matching;
+mod pem;
+mod policy;
+mod protocol;
+mod rewrite;
+mod rules;
+mod workload;
+
+mod route;
+
+pub(crate) mod envoy;
 pub(crate) mod native;
 
 use std::sync::Arc;
 
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
+
+pub(crate) use workload::identity;
 
 /// A resource that another one makes the client need.
 pub(crate) type Link = (TypeUrl, Arc<str>);

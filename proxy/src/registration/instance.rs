@@ -19,6 +19,7 @@ pub fn instance(config: &Config, health: &PortHealth) -> Instance {
         mesh: v1::Mesh::Native.into(),
         mesh_port: config.advertise.mesh_port.into(),
         locality: workload.locality.clone(),
+        envoy: None,
     }
 }
 
@@ -41,5 +42,6 @@ fn port(port: &Port, health: &PortHealth) -> InstancePort {
         port: port.port.into(),
         protocol: protocol.into(),
         health: health.into(),
+        application: String::new(),
     }
 }

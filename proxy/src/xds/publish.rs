@@ -129,7 +129,7 @@ impl Source<'_> {
             (None, TypeUrl::Cluster) => drop(next.clusters.remove(name)),
             (None, TypeUrl::Endpoints) => drop(next.endpoints.remove(name)),
             // Listeners follow once everything else is in its place; roots are never let go.
-            (Some(Value::Listener(_)), _) | (None, TypeUrl::Secret) => {}
+            (Some(Value::Listener(_)), _) | (None, TypeUrl::Secret | TypeUrl::Extension) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod endpoints;
+mod foreign;
 mod inbound;
 mod listener;
 mod route;
@@ -54,5 +55,8 @@ pub(super) fn translate(kind: TypeUrl, name: &Arc<str>, body: &Bytes) -> Result<
             endpoints::translate(name, body).map(|value| Value::Endpoints(value.into()))
         }
         TypeUrl::Secret => secret::translate(name, body).map(|value| Value::Roots(value.into())),
+        TypeUrl::Extension => Err(Invalid::new(
+            "extensions are for Envoy; nobody here asked for one",
+        )),
     }
 }

@@ -20,6 +20,7 @@ const OPENING: [TypeUrl; TypeUrl::ALL.len()] = [
     TypeUrl::Secret,
     TypeUrl::Cluster,
     TypeUrl::Endpoints,
+    TypeUrl::Extension,
     TypeUrl::Route,
 ];
 

@@ -269,7 +269,7 @@ impl Server {
         let idle = |kind: TypeUrl| self.interest(kind).is_idle();
         match kind {
             TypeUrl::Listener => true,
-            TypeUrl::Route => idle(TypeUrl::Listener),
+            TypeUrl::Route | TypeUrl::Extension => idle(TypeUrl::Listener),
             TypeUrl::Secret => idle(TypeUrl::Listener) && idle(TypeUrl::Cluster),
             TypeUrl::Cluster => idle(TypeUrl::Listener) && idle(TypeUrl::Route),
             TypeUrl::Endpoints => {

@@ -93,6 +93,11 @@ pub struct OutlierDetection {
     pub consecutive_gateway_failure: ::core::option::Option<
         super::super::super::super::google::protobuf::UInt32Value,
     >,
+    /// Percent; by itself Envoy only counts them.
+    #[prost(message, optional, tag = "11")]
+    pub enforcing_consecutive_gateway_failure: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
     #[prost(message, optional, tag = "21")]
     pub max_ejection_time: ::core::option::Option<
         super::super::super::super::google::protobuf::Duration,
@@ -126,12 +131,29 @@ pub struct Cluster {
     pub outlier_detection: ::core::option::Option<OutlierDetection>,
     #[prost(message, optional, tag = "25")]
     pub metadata: ::core::option::Option<super::super::core::v3::Metadata>,
+    #[prost(message, repeated, tag = "43")]
+    pub transport_socket_matches: ::prost::alloc::vec::Vec<
+        cluster::TransportSocketMatch,
+    >,
+    #[prost(message, optional, tag = "24")]
+    pub transport_socket: ::core::option::Option<
+        super::super::core::v3::TransportSocket,
+    >,
+    #[prost(message, optional, tag = "33")]
+    pub load_assignment: ::core::option::Option<
+        super::super::endpoint::v3::ClusterLoadAssignment,
+    >,
+    #[prost(btree_map = "string, message", tag = "36")]
+    pub typed_extension_protocol_options: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        super::super::super::super::google::protobuf::Any,
+    >,
     #[prost(oneof = "cluster::ClusterDiscoveryType", tags = "2")]
     pub cluster_discovery_type: ::core::option::Option<cluster::ClusterDiscoveryType>,
 }
 /// Nested message and enum types in `Cluster`.
 pub mod cluster {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct EdsClusterConfig {
         #[prost(message, optional, tag = "1")]
         pub eds_config: ::core::option::Option<
@@ -149,6 +171,31 @@ pub mod cluster {
         }
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/envoy.config.cluster.v3.Cluster.EdsClusterConfig".into()
+        }
+    }
+    /// The first whose `match` an endpoint's metadata has.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct TransportSocketMatch {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(message, optional, tag = "2")]
+        pub r#match: ::core::option::Option<
+            super::super::super::super::super::google::protobuf::Struct,
+        >,
+        #[prost(message, optional, tag = "3")]
+        pub transport_socket: ::core::option::Option<
+            super::super::super::core::v3::TransportSocket,
+        >,
+    }
+    impl ::prost::Name for TransportSocketMatch {
+        const NAME: &'static str = "TransportSocketMatch";
+        const PACKAGE: &'static str = "envoy.config.cluster.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.cluster.v3.Cluster.TransportSocketMatch".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.cluster.v3.Cluster.TransportSocketMatch"
+                .into()
         }
     }
     #[derive(

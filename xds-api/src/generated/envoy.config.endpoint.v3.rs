@@ -3,6 +3,9 @@
 pub struct Endpoint {
     #[prost(message, optional, tag = "1")]
     pub address: ::core::option::Option<super::super::core::v3::Address>,
+    /// What stands in the SNI where a cluster asks for that.
+    #[prost(string, tag = "3")]
+    pub hostname: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Endpoint {
     const NAME: &'static str = "Endpoint";

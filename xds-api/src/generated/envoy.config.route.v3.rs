@@ -233,6 +233,10 @@ pub struct RouteAction {
     >,
     #[prost(message, optional, tag = "9")]
     pub retry_policy: ::core::option::Option<RetryPolicy>,
+    #[prost(message, repeated, tag = "15")]
+    pub hash_policy: ::prost::alloc::vec::Vec<route_action::HashPolicy>,
+    #[prost(enumeration = "route_action::ClusterNotFoundResponseCode", tag = "20")]
+    pub cluster_not_found_response_code: i32,
     #[prost(oneof = "route_action::ClusterSpecifier", tags = "1, 3")]
     pub cluster_specifier: ::core::option::Option<route_action::ClusterSpecifier>,
     #[prost(oneof = "route_action::HostRewriteSpecifier", tags = "6")]
@@ -242,6 +246,85 @@ pub struct RouteAction {
 }
 /// Nested message and enum types in `RouteAction`.
 pub mod route_action {
+    /// What an endpoint is chosen by, where the cluster hashes.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct HashPolicy {
+        #[prost(oneof = "hash_policy::PolicySpecifier", tags = "1")]
+        pub policy_specifier: ::core::option::Option<hash_policy::PolicySpecifier>,
+    }
+    /// Nested message and enum types in `HashPolicy`.
+    pub mod hash_policy {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct Header {
+            #[prost(string, tag = "1")]
+            pub header_name: ::prost::alloc::string::String,
+        }
+        impl ::prost::Name for Header {
+            const NAME: &'static str = "Header";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.Header".into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.Header"
+                    .into()
+            }
+        }
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum PolicySpecifier {
+            #[prost(message, tag = "1")]
+            Header(Header),
+        }
+    }
+    impl ::prost::Name for HashPolicy {
+        const NAME: &'static str = "HashPolicy";
+        const PACKAGE: &'static str = "envoy.config.route.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.route.v3.RouteAction.HashPolicy".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy".into()
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum ClusterNotFoundResponseCode {
+        ServiceUnavailable = 0,
+        NotFound = 1,
+        InternalServerError = 2,
+    }
+    impl ClusterNotFoundResponseCode {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+                Self::NotFound => "NOT_FOUND",
+                Self::InternalServerError => "INTERNAL_SERVER_ERROR",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "SERVICE_UNAVAILABLE" => Some(Self::ServiceUnavailable),
+                "NOT_FOUND" => Some(Self::NotFound),
+                "INTERNAL_SERVER_ERROR" => Some(Self::InternalServerError),
+                _ => None,
+            }
+        }
+    }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum ClusterSpecifier {
         #[prost(string, tag = "1")]

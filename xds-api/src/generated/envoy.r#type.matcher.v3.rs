@@ -34,7 +34,7 @@ impl ::prost::Name for RegexMatchAndSubstitute {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StringMatcher {
-    #[prost(oneof = "string_matcher::MatchPattern", tags = "1, 5")]
+    #[prost(oneof = "string_matcher::MatchPattern", tags = "1, 2, 3, 5")]
     pub match_pattern: ::core::option::Option<string_matcher::MatchPattern>,
 }
 /// Nested message and enum types in `StringMatcher`.
@@ -43,6 +43,10 @@ pub mod string_matcher {
     pub enum MatchPattern {
         #[prost(string, tag = "1")]
         Exact(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Suffix(::prost::alloc::string::String),
         #[prost(message, tag = "5")]
         SafeRegex(super::RegexMatcher),
     }
@@ -55,5 +59,28 @@ impl ::prost::Name for StringMatcher {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.type.matcher.v3.StringMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathMatcher {
+    #[prost(oneof = "path_matcher::Rule", tags = "1")]
+    pub rule: ::core::option::Option<path_matcher::Rule>,
+}
+/// Nested message and enum types in `PathMatcher`.
+pub mod path_matcher {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Rule {
+        #[prost(message, tag = "1")]
+        Path(super::StringMatcher),
+    }
+}
+impl ::prost::Name for PathMatcher {
+    const NAME: &'static str = "PathMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.PathMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
     }
 }

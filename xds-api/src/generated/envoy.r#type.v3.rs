@@ -15,3 +15,21 @@ impl ::prost::Name for Percent {
         "type.googleapis.com/envoy.type.v3.Percent".into()
     }
 }
+/// From `start` to `end`, `end` not included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Int32Range {
+    #[prost(int32, tag = "1")]
+    pub start: i32,
+    #[prost(int32, tag = "2")]
+    pub end: i32,
+}
+impl ::prost::Name for Int32Range {
+    const NAME: &'static str = "Int32Range";
+    const PACKAGE: &'static str = "envoy.type.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.v3.Int32Range".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.v3.Int32Range".into()
+    }
+}

@@ -4666,6 +4666,9 @@ pub struct Instance {
     /// `<region>/<zone>`, may be empty.
     #[prost(string, tag = "8")]
     pub locality: ::prost::alloc::string::String,
+    /// Where the Envoy beside the workload listens; absent for others.
+    #[prost(message, optional, tag = "9")]
+    pub envoy: ::core::option::Option<EnvoyListeners>,
 }
 impl ::prost::Name for Instance {
     const NAME: &'static str = "Instance";
@@ -4675,6 +4678,26 @@ impl ::prost::Name for Instance {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/maille.v1.Instance".into()
+    }
+}
+/// Addresses to bind, `<ip>:<port>` each.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnvoyListeners {
+    /// Mesh TLS, and connections redirected from the workload's own ports. At least one.
+    #[prost(string, repeated, tag = "1")]
+    pub mesh: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Redirected connections of the workload's own. Empty: there is no redirection.
+    #[prost(string, repeated, tag = "2")]
+    pub outbound: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for EnvoyListeners {
+    const NAME: &'static str = "EnvoyListeners";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.EnvoyListeners".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.EnvoyListeners".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4688,6 +4711,9 @@ pub struct InstancePort {
     pub protocol: i32,
     #[prost(enumeration = "Health", tag = "4")]
     pub health: i32,
+    /// Where the application listens, `<ip>:<port>`, for the Envoy beside it. Empty: at the port on 127.0.0.1.
+    #[prost(string, tag = "5")]
+    pub application: ::prost::alloc::string::String,
 }
 impl ::prost::Name for InstancePort {
     const NAME: &'static str = "InstancePort";

@@ -21,6 +21,11 @@ pub mod envoy {
                 include!("envoy.config.listener.v3.rs");
             }
         }
+        pub mod rbac {
+            pub mod v3 {
+                include!("envoy.config.rbac.v3.rs");
+            }
+        }
         pub mod route {
             pub mod v3 {
                 include!("envoy.config.route.v3.rs");
@@ -29,10 +34,44 @@ pub mod envoy {
     }
     pub mod extensions {
         pub mod filters {
+            pub mod http {
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.rbac.v3.rs");
+                    }
+                }
+                pub mod router {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.router.v3.rs");
+                    }
+                }
+            }
+            pub mod listener {
+                pub mod http_inspector {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.listener.http_inspector.v3.rs");
+                    }
+                }
+                pub mod original_dst {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.listener.original_dst.v3.rs");
+                    }
+                }
+                pub mod tls_inspector {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.listener.tls_inspector.v3.rs");
+                    }
+                }
+            }
             pub mod network {
                 pub mod http_connection_manager {
                     pub mod v3 {
                         include!("envoy.extensions.filters.network.http_connection_manager.v3.rs");
+                    }
+                }
+                pub mod rbac {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.network.rbac.v3.rs");
                     }
                 }
                 pub mod tcp_proxy {
@@ -43,9 +82,21 @@ pub mod envoy {
             }
         }
         pub mod transport_sockets {
+            pub mod raw_buffer {
+                pub mod v3 {
+                    include!("envoy.extensions.transport_sockets.raw_buffer.v3.rs");
+                }
+            }
             pub mod tls {
                 pub mod v3 {
                     include!("envoy.extensions.transport_sockets.tls.v3.rs");
+                }
+            }
+        }
+        pub mod upstreams {
+            pub mod http {
+                pub mod v3 {
+                    include!("envoy.extensions.upstreams.http.v3.rs");
                 }
             }
         }

@@ -84,6 +84,7 @@ fn metadata() -> Option<Metadata> {
     let typed_filter_metadata = BTreeMap::from([("maille.v1".to_owned(), any(&host))]);
     Some(Metadata {
         typed_filter_metadata,
+        ..Default::default()
     })
 }
 
@@ -99,6 +100,7 @@ fn ads() -> Option<ConfigSource> {
     let ads = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
     Some(ConfigSource {
         config_source_specifier: Some(ads),
+        ..Default::default()
     })
 }
 
@@ -127,6 +129,7 @@ fn envoy_reads_a_listener() {
     let http = HttpConnectionManager {
         stat_prefix: "s".into(),
         route_specifier: Some(RouteSpecifier::Rds(rds)),
+        ..Default::default()
     };
     check::<
         _,
@@ -153,12 +156,14 @@ fn envoy_reads_a_listener() {
             name: name.into(),
             config_type: Some(filter::ConfigType::TypedConfig(config)),
         }],
+        ..Default::default()
     };
     check::<_, theirs::config::listener::v3::Listener>(Listener {
         name: "out/240.0.0.1:80".into(),
         filter_chains: vec![chain("http", any(&http))],
         default_filter_chain: Some(chain("tcp", any(&one))),
         metadata: metadata(),
+        ..Default::default()
     });
 }
 
@@ -198,6 +203,7 @@ fn forward() -> RouteAction {
                 max_interval: seconds(2),
             }),
         }),
+        ..Default::default()
     }
 }
 
@@ -313,8 +319,10 @@ fn envoy_reads_a_cluster() {
             max_ejection_percent: number(50),
             consecutive_gateway_failure: number(4),
             max_ejection_time: seconds(9),
+            ..Default::default()
         }),
         metadata: metadata(),
+        ..Default::default()
     });
 }
 
@@ -330,6 +338,7 @@ fn envoy_reads_endpoints_and_a_secret() {
     let endpoint = LbEndpoint {
         host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
             address: Some(address),
+            ..Default::default()
         })),
         health_status: HealthStatus::Degraded as i32,
         metadata: metadata(),
@@ -353,6 +362,7 @@ fn envoy_reads_endpoints_and_a_secret() {
     };
     let context = CertificateValidationContext {
         trusted_ca: Some(roots),
+        ..Default::default()
     };
     check::<_, theirs::extensions::transport_sockets::tls::v3::Secret>(Secret {
         name: "roots/example.org".into(),

@@ -8,6 +8,7 @@ use crate::model::command::{EndInstances, HealthChange, InstanceEnd, ReportHealt
 use crate::model::tests::{Log, instance, puts};
 use crate::model::{Command, Kind, Name, Root};
 use crate::xds::hashes::all_names;
+use crate::xds::scope::Dialect;
 use crate::xds::translate::native::tests::{sample, sample_text};
 
 /// Every resource that is or could be, through the cache.
@@ -16,7 +17,7 @@ fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<S
     for kind in TypeUrl::ALL {
         for name in all_names(&published.mesh, kind) {
             let version = cache
-                .get(published, kind, &name)
+                .get(Dialect::Native, published, kind, &name)
                 .map(|one| one.resource.version().to_string());
             found.push((kind, name, version));
         }
@@ -208,12 +209,17 @@ fn a_reader_of_an_old_state_does_not_spoil_the_cache() {
     cache.publish(&log.state);
     let name: Arc<str> = "shop/web:80".into();
     let before = cache
-        .get(&old, TypeUrl::Endpoints, &name)
+        .get(Dialect::Native, &old, TypeUrl::Endpoints, &name)
         .unwrap()
         .resource
         .version();
     let after = cache
-        .get(&cache.published(), TypeUrl::Endpoints, &name)
+        .get(
+            Dialect::Native,
+            &cache.published(),
+            TypeUrl::Endpoints,
+            &name,
+        )
         .unwrap()
         .resource
         .version();
@@ -228,6 +234,7 @@ fn names_that_do_not_exist_are_not_kept() {
         assert!(
             cache
                 .get(
+                    Dialect::Native,
                     &cache.published(),
                     TypeUrl::Cluster,
                     &format!("a/b:{number}").into()
@@ -235,7 +242,14 @@ fn names_that_do_not_exist_are_not_kept() {
                 .is_none()
         );
     }
-    assert!(cache.read().tables.iter().all(BTreeMap::is_empty));
+    assert!(
+        cache
+            .read()
+            .dialects
+            .iter()
+            .flatten()
+            .all(BTreeMap::is_empty)
+    );
 }
 
 #[test]

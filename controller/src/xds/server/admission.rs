@@ -2,12 +2,12 @@
 
 use tonic::Status;
 use xds_api::envoy::config::core::v3::Node;
-use xds_api::node::{Claim, NATIVE_AGENT};
+use xds_api::node::{Claim, ENVOY_AGENT, NATIVE_AGENT};
 use xds_api::spiffe::SpiffeId;
 
 use crate::model::{Mesh, Name};
-use crate::xds::scope::Own;
-use crate::xds::translate::native;
+use crate::xds::scope::{Dialect, Own};
+use crate::xds::translate::identity;
 
 /// Checks a stream's first node against the certificate's SPIFFE id and the mesh.
 pub(super) fn admit(
@@ -37,12 +37,12 @@ pub(super) fn admit(
     let node =
         node.ok_or_else(|| Status::invalid_argument("the stream's first request has no node"))?;
     let claim = Claim::read(node).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
-    if claim.agent != NATIVE_AGENT {
-        return Err(Status::unimplemented(format!(
-            "clients of the kind {:?} are not served, only {NATIVE_AGENT:?}",
+    let dialect = Dialect::of(&claim.agent).ok_or_else(|| {
+        Status::unimplemented(format!(
+            "clients of the kind {:?} are not served, only {NATIVE_AGENT:?} and {ENVOY_AGENT:?}",
             claim.agent
-        )));
-    }
+        ))
+    })?;
     if claim.namespace != namespace || claim.service_account != account {
         return denied(format!(
             "node {} of service account {:?} cannot be {id}: a workload is in its identity's namespace and has its account",
@@ -51,13 +51,14 @@ pub(super) fn admit(
         ));
     }
     let workload = Name::new(claim.namespace.as_str(), claim.workload.as_str());
-    match native::identity(mesh, &workload) {
+    match identity(mesh, &workload) {
         Some(expected) if expected != spiffe_id => denied(format!(
             "the workload {workload} belongs to {expected}, not to {id}"
         )),
         _ => Ok((
             claim,
             Own {
+                dialect,
                 workload,
                 identity: spiffe_id.to_owned(),
             },

@@ -74,7 +74,7 @@ pub(super) async fn open(
     let metrics = shared.metrics.clone();
     metrics.streams.inc();
     let stream = Stream {
-        session: Session::new(own, view),
+        session: Session::new(own, &shared.cache, view),
         cache: shared.cache.clone(),
         published,
         requests,

@@ -354,10 +354,10 @@ async fn a_node_is_bound_to_its_certificate() {
     };
     check_refused(Some(WEB), elsewhere, denied, "cannot be").await;
     let envoy = Claim {
-        agent: "envoy".into(),
+        agent: "curl".into(),
         ..claim()
     };
-    check_refused(Some(WEB), envoy, Code::Unimplemented, "envoy").await;
+    check_refused(Some(WEB), envoy, Code::Unimplemented, "curl").await;
     let nobody = Claim {
         workload: String::new(),
         ..claim()
@@ -419,7 +419,20 @@ async fn equal_meshes_have_equal_hashes() {
     assert_eq!((index, before.clone()), two.xds.resource_hashes());
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
-        ["CDS", "EDS", "LDS", "RDS", "SDS"]
+        [
+            "CDS",
+            "ECDS",
+            "EDS",
+            "LDS",
+            "RDS",
+            "SDS",
+            "envoy CDS",
+            "envoy ECDS",
+            "envoy EDS",
+            "envoy LDS",
+            "envoy RDS",
+            "envoy SDS"
+        ]
     );
     one.set_health(2);
     let mut published = one.xds.shared.published.subscribe();
@@ -433,5 +446,5 @@ async fn equal_meshes_have_equal_hashes() {
         .keys()
         .filter(|kind| before[*kind] != after[*kind])
         .collect();
-    assert_eq!(changed, ["EDS"]);
+    assert_eq!(changed, ["EDS", "envoy EDS"]);
 }

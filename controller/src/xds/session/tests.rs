@@ -27,8 +27,9 @@ impl Stage {
         let own = Own {
             workload: Name::new("shop", workload),
             identity: identity.into(),
+            dialect: Dialect::Native,
         };
-        let session = Session::new(own, cache.published());
+        let session = Session::new(own, &cache, cache.published());
         Self {
             log,
             cache,
@@ -168,6 +169,7 @@ fn nothing_is_answered_by_wildcard_before_the_listeners_are_known() {
     let mut stage = Stage::new();
     let mut cds = request(TypeUrl::Cluster);
     let known = stage.cache.get(
+        Dialect::Native,
         &stage.cache.published(),
         TypeUrl::Cluster,
         &"shop/db:5432".into(),

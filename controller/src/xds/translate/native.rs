@@ -3,18 +3,11 @@
 //! A translation is a function of the mesh and a name. It reads no clock and keeps no order but the mesh's own, so that
 //! equal meshes give equal bytes on every controller.
 
-mod action;
-mod any;
 mod cluster;
 mod endpoints;
 mod host;
 mod inbound;
-mod matching;
 mod outbound;
-mod policy;
-mod rewrite;
-mod route;
-mod rules;
 mod secret;
 
 #[cfg(test)]
@@ -24,11 +17,10 @@ use std::sync::Arc;
 
 use xds_api::type_url::TypeUrl;
 
-use super::Translated;
+use super::{Translated, route};
 use crate::model::Mesh;
 use crate::xds::names::{ListenerName, ServicePort};
-
-pub(crate) use inbound::identity;
+use crate::xds::scope::Dialect;
 
 /// The resource of this name; `None` where the mesh has nothing of that name.
 pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<Translated> {
@@ -49,10 +41,15 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
                     },
                 )
             }
+            ListenerName::Outbound(_) | ListenerName::Upstream(..) => None,
         },
-        TypeUrl::Route => route::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
+        TypeUrl::Route => {
+            let port = ServicePort::parse(&name)?;
+            route::translate(Dialect::Native, mesh, name, &port)
+        }
         TypeUrl::Cluster => cluster::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Secret => secret::translate(mesh, name),
+        TypeUrl::Extension => None,
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn seconds(seconds: i64) -> Duration {
 pub(crate) fn metadata<M: Message + Name>(message: &M) -> Option<core::Metadata> {
     Some(core::Metadata {
         typed_filter_metadata: BTreeMap::from([("maille.v1".into(), any(message))]),
+        ..Default::default()
     })
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn ads() -> Option<core::ConfigSource> {
     use core::config_source::ConfigSourceSpecifier::Ads;
     Some(core::ConfigSource {
         config_source_specifier: Some(Ads(core::AggregatedConfigSource {})),
+        ..Default::default()
     })
 }
 
@@ -75,6 +77,7 @@ fn chain(filter: Any) -> lds::FilterChain {
             name: "only".into(),
             config_type: Some(lds::filter::ConfigType::TypedConfig(filter)),
         }],
+        ..Default::default()
     }
 }
 
@@ -102,6 +105,7 @@ pub(crate) fn http_listener(name: &str, routes: &str) -> Listener {
                 route_config_name: routes.into(),
             },
         )),
+        ..Default::default()
     };
     Listener {
         filter_chains: vec![chain(any(&manager))],
@@ -194,6 +198,7 @@ pub(crate) fn endpoint(address: &str, extra: &v1::EndpointExtra) -> eds::LbEndpo
         address: Some(core::Address {
             address: Some(core::address::Address::SocketAddress(socket)),
         }),
+        ..Default::default()
     };
     eds::LbEndpoint {
         host_identifier: Some(eds::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
@@ -241,6 +246,7 @@ pub(crate) fn secret(name: &str, pem: &str) -> Secret {
         r#type: Some(sds::secret::Type::ValidationContext(
             sds::CertificateValidationContext {
                 trusted_ca: Some(source),
+                ..Default::default()
             },
         )),
     }

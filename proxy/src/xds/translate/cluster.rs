@@ -1,5 +1,6 @@
 //! How one port of a service is reached.
 
+use super::foreign;
 use super::strict::{
     Invalid, Within, check_ads, check_name, decode, duration, invalid, metadata, not_empty,
     optional_duration, port, present,
@@ -21,6 +22,7 @@ const EJECTED_PERCENT: u32 = 10;
 
 pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Cluster, Invalid> {
     let cluster: envoy::Cluster = decode(body)?;
+    foreign::check(&cluster)?;
     check_name("name", &cluster.name, name)?;
     check_discovery(&cluster, name)?;
     let destination: v1::Destination = metadata(cluster.metadata)?;
@@ -97,6 +99,7 @@ fn number(value: Option<&UInt32Value>) -> Option<u32> {
 }
 
 fn outlier(told: &envoy::OutlierDetection) -> Result<Outlier, Invalid> {
+    foreign::check(told)?;
     let time = |field, value: Option<&_>, default| {
         optional_duration(field, value).map(|found| found.unwrap_or(default))
     };

@@ -1,5 +1,6 @@
 //! Who serves one port of a service.
 
+use super::foreign;
 use super::strict::{
     Invalid, Within, check_name, decode, invalid, metadata, not_empty, port, present,
 };
@@ -42,6 +43,7 @@ fn locality(told: core::Locality) -> Locality {
 
 fn endpoint(one: LbEndpoint, locality: &Locality) -> Result<Endpoint, Invalid> {
     let HostIdentifier::Endpoint(host) = present("endpoint", one.host_identifier)?;
+    foreign::check(&host).within("endpoint")?;
     let address = socket_address(host.address).within("endpoint.address")?;
     let health = match HealthStatus::try_from(one.health_status) {
         Ok(HealthStatus::Healthy) => Health::Healthy,

@@ -1,5 +1,6 @@
 //! The listener `in/<namespace>/<workload>`: who may call, and the explicit upstreams.
 
+use super::foreign;
 use super::listener::{check_no_chains, protocol};
 use super::strict::{Invalid, Within, check_name, decode, invalid, metadata, not_empty, port};
 use crate::snapshot::{Action, Inbound, InboundPort, Mtls, Pattern, Protocol, Rule, Upstream};
@@ -11,6 +12,7 @@ use xds_api::maille::v1;
 
 pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Inbound, Invalid> {
     let listener: Listener = decode(body)?;
+    foreign::check(&listener)?;
     check_name("name", &listener.name, name)?;
     check_no_chains(&listener)?;
     let inbound: v1::Inbound = metadata(listener.metadata)?;

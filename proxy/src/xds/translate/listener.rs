@@ -1,5 +1,6 @@
 //! Listeners `out/…` and `host/…`.
 
+use super::foreign;
 use super::strict::{
     Invalid, Within, check_ads, check_name, decode, invalid, metadata, not_empty, port, present,
     unpack,
@@ -29,6 +30,7 @@ pub(super) fn protocol(field: &str, number: i32) -> Result<Protocol, Invalid> {
 /// What DNS answers.
 pub(super) fn host(name: &Arc<str>, body: Bytes) -> Result<Host, Invalid> {
     let listener: envoy::Listener = decode(body)?;
+    foreign::check(&listener)?;
     check_name("name", &listener.name, name)?;
     check_no_chains(&listener)?;
     let host: v1::Host = metadata(listener.metadata)?;
@@ -62,6 +64,7 @@ pub(super) fn check_no_chains(listener: &envoy::Listener) -> Result<(), Invalid>
 /// One port of a service, as a client calls it.
 pub(super) fn outbound(name: &Arc<str>, body: Bytes) -> Result<Listener, Invalid> {
     let listener: envoy::Listener = decode(body)?;
+    foreign::check(&listener)?;
     check_name("name", &listener.name, name)?;
     let outbound: v1::Outbound = metadata(listener.metadata)?;
     not_empty("namespace", &outbound.namespace)?;
@@ -105,21 +108,27 @@ fn check_protocol(protocol: Protocol, routes: bool, opaque: bool) -> Result<(), 
 }
 
 fn only_filter(chain: envoy::FilterChain) -> Result<xds_api::google::protobuf::Any, Invalid> {
+    foreign::check(&chain)?;
     let mut filters = chain.filters.into_iter();
     let (Some(filter), None) = (filters.next(), filters.next()) else {
         return invalid("filters", "must hold exactly one");
     };
     match filter.config_type {
         Some(envoy::filter::ConfigType::TypedConfig(any)) => Ok(any),
-        None => invalid("filters[0].typed_config", "is missing"),
+        Some(envoy::filter::ConfigType::ConfigDiscovery(_)) | None => {
+            invalid("filters[0].typed_config", "is missing")
+        }
     }
 }
 
 fn routes_of(chain: envoy::FilterChain) -> Result<Arc<str>, Invalid> {
     let filter = only_filter(chain)?;
     let manager: http::HttpConnectionManager = unpack(filter).within("filters[0].typed_config")?;
+    foreign::check(&manager).within("filters[0].typed_config")?;
     let specifier = present("route_specifier", manager.route_specifier)?;
-    let http::http_connection_manager::RouteSpecifier::Rds(rds) = specifier;
+    let http::http_connection_manager::RouteSpecifier::Rds(rds) = specifier else {
+        return invalid("route_config", "routes come by `rds`");
+    };
     check_ads("rds.config_source", rds.config_source.as_ref())?;
     not_empty("rds.route_config_name", &rds.route_config_name)?;
     Ok(rds.route_config_name.into())

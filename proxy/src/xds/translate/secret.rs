@@ -1,6 +1,7 @@
 //! Trust roots.
 
-use super::strict::{Invalid, check_name, decode, invalid, present};
+use super::foreign;
+use super::strict::{Invalid, Within, check_name, decode, invalid, present};
 use crate::snapshot::Roots;
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
@@ -16,6 +17,7 @@ pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Roots, Invalid> 
         return invalid("name", "a secret is named `roots/<trust domain>`");
     };
     let secret::Type::ValidationContext(context) = present("validation_context", message.r#type)?;
+    foreign::check(&context).within("validation_context")?;
     let field = "validation_context.trusted_ca.inline_bytes";
     let source = context.trusted_ca.and_then(|source| source.specifier);
     let Specifier::InlineBytes(pem) = present(field, source)?;

@@ -101,7 +101,11 @@ pub(super) fn unpack<M: Message + Name + Default>(any: protobuf::Any) -> Result<
 pub(super) fn metadata<M: Message + Name + Default>(
     metadata: Option<Metadata>,
 ) -> Result<M, Invalid> {
-    let mut all = metadata.unwrap_or_default().typed_filter_metadata;
+    let metadata = metadata.unwrap_or_default();
+    if let Some(other) = metadata.filter_metadata.keys().next() {
+        return invalid(other, "is not known here").within("metadata.filter_metadata");
+    }
+    let mut all = metadata.typed_filter_metadata;
     let own = all.remove(METADATA);
     let result = match (own, all.keys().next()) {
         (_, Some(other)) => invalid(other, "is not known here"),
@@ -138,7 +142,7 @@ pub(super) fn check_ads(field: &str, source: Option<&ConfigSource>) -> Result<()
     let specifier = source.and_then(|source| source.config_source_specifier.as_ref());
     match specifier {
         Some(config_source::ConfigSourceSpecifier::Ads(_)) => Ok(()),
-        None => invalid(field, "must be `ads`"),
+        _ => invalid(field, "must be `ads`"),
     }
 }
 

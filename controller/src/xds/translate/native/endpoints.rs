@@ -14,7 +14,7 @@ use xds_api::maille::v1::{self, EndpointExtra};
 use xds_api::resource::Resource;
 
 use super::super::Translated;
-use super::any::{locality, metadata};
+use super::super::any::{locality, metadata};
 use crate::model::{Endpoint, Health, Mesh, MeshMode};
 use crate::xds::names::ServicePort;
 
@@ -60,6 +60,7 @@ fn lb_endpoint(endpoint: &Endpoint) -> Option<LbEndpoint> {
     };
     let host = envoy::Endpoint {
         address: Some(address),
+        ..Default::default()
     };
     let extra = EndpointExtra {
         namespace: endpoint.name.namespace.clone(),

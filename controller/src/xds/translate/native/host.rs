@@ -9,7 +9,7 @@ use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::super::Translated;
-use super::any::metadata;
+use super::super::any::metadata;
 use crate::model::{Mesh, Name};
 use crate::xds::names::ListenerName;
 

@@ -9,14 +9,14 @@ use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::{
 use xds_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use xds_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use xds_api::google::protobuf::Any;
-use xds_api::maille::v1::{Outbound, Protocol};
+use xds_api::maille::v1::Outbound;
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::super::Translated;
-use super::any::{ads, metadata, pack};
+use super::super::any::{ads, metadata, pack};
+use super::super::protocol::{may_be_http, may_be_opaque, protocol_of};
 use crate::model::Mesh;
-use crate::model::kinds::AppProtocol;
 use crate::xds::names::ServicePort;
 
 const HTTP_FILTER: &str = "envoy.filters.network.http_connection_manager";
@@ -42,39 +42,9 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Opti
         filter_chains: http.into_iter().collect(),
         default_filter_chain: opaque,
         metadata: metadata(&outbound),
+        ..Default::default()
     };
     Some(Translated::new(Resource::new(name, &listener), links))
-}
-
-/// What is spoken at a port; `None` where there is no such port.
-pub(super) fn protocol_of(mesh: &Mesh, port: &ServicePort) -> Option<Protocol> {
-    let service = mesh.services().get(&port.service)?;
-    service
-        .object
-        .spec
-        .port(port.port)
-        .map(|port| protocol(port.app_protocol))
-}
-
-/// A declared protocol in the dialect's terms.
-pub(super) fn protocol(declared: Option<AppProtocol>) -> Protocol {
-    match declared {
-        None => Protocol::Detect,
-        Some(AppProtocol::Http | AppProtocol::WebSocket) => Protocol::Http1,
-        Some(AppProtocol::Http2 | AppProtocol::H2c) => Protocol::Http2,
-        Some(AppProtocol::Grpc) => Protocol::Grpc,
-        Some(AppProtocol::Tcp) => Protocol::Tcp,
-        Some(AppProtocol::Tls | AppProtocol::Https | AppProtocol::SecureWebSocket) => Protocol::Tls,
-    }
-}
-
-/// Whether requests may be seen at a port of this protocol.
-pub(super) fn may_be_http(protocol: Protocol) -> bool {
-    !matches!(protocol, Protocol::Tcp | Protocol::Tls)
-}
-
-fn may_be_opaque(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Detect | Protocol::Tcp | Protocol::Tls)
 }
 
 fn http(target: &str) -> Any {
@@ -85,6 +55,7 @@ fn http(target: &str) -> Any {
     pack(&HttpConnectionManager {
         stat_prefix: target.to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(rds)),
+        ..Default::default()
     })
 }
 
@@ -102,5 +73,6 @@ fn chain(name: &str, config: Any) -> FilterChain {
             name: name.to_owned(),
             config_type,
         }],
+        ..Default::default()
     }
 }

@@ -1,5 +1,6 @@
 //! What a route does.
 
+use super::super::foreign;
 use super::super::listener::check_weights;
 use super::super::strict::{
     Invalid, Within, duration, invalid, not_empty, optional_duration, present, regex,
@@ -24,6 +25,7 @@ use xds_api::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 const BACKOFF: Duration = Duration::from_millis(25);
 
 pub(super) fn forward(told: envoy::RouteAction) -> Result<Forward, Invalid> {
+    foreign::check(&told)?;
     let rewrite = match (told.prefix_rewrite.as_str(), told.regex_rewrite) {
         ("", None) => None,
         (prefix, None) => Some(PathRewrite::Prefix(prefix.into())),

@@ -59,6 +59,9 @@ fn text(told: StringMatcher) -> Result<TextTest, Invalid> {
         MatchPattern::SafeRegex(regex) => {
             TextTest::Regex(whole_regex("safe_regex.regex", &regex.regex)?)
         }
+        MatchPattern::Prefix(_) | MatchPattern::Suffix(_) => {
+            return invalid("match_pattern", "must be `exact` or `safe_regex`");
+        }
     })
 }
 

@@ -29,6 +29,7 @@ fn every_field_arrives() {
         max_ejection_time: Some(seconds(9)),
         max_ejection_percent: number(50),
         consecutive_gateway_failure: number(2),
+        ..Default::default()
     });
     let thresholds = cds::circuit_breakers::Thresholds {
         max_connections: number(1),

@@ -18,7 +18,7 @@ const METHOD: &str = ":method";
 
 /// Smaller is tried first: exact paths, then regular expressions, then prefixes; longer before shorter; then a method,
 /// then more headers, then more parameters.
-pub(super) type Precedence = (
+pub(in crate::xds) type Precedence = (
     u8,
     Reverse<usize>,
     Reverse<bool>,
@@ -27,7 +27,7 @@ pub(super) type Precedence = (
 );
 
 /// Where a condition stands.
-pub(super) fn precedence(one: &Match) -> Precedence {
+pub(in crate::xds) fn precedence(one: &Match) -> Precedence {
     let (class, length) = match &one.path {
         Some(path) => match path.match_type {
             PathMatchType::Exact => (0, path.value.len()),
@@ -46,7 +46,7 @@ pub(super) fn precedence(one: &Match) -> Precedence {
 }
 
 /// A condition in Envoy's terms.
-pub(super) fn route_match(one: &Match) -> RouteMatch {
+pub(in crate::xds) fn route_match(one: &Match) -> RouteMatch {
     let path = match &one.path {
         Some(path) => match path.match_type {
             PathMatchType::Exact => PathSpecifier::Path(path.value.clone()),
@@ -83,7 +83,7 @@ pub(super) fn route_match(one: &Match) -> RouteMatch {
 }
 
 /// A prefix of whole segments without the slash at its end: `""` is every path.
-pub(super) fn prefix(path: &PathMatch) -> &str {
+pub(in crate::xds) fn prefix(path: &PathMatch) -> &str {
     path.value.trim_end_matches('/')
 }
 

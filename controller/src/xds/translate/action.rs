@@ -10,7 +10,10 @@ use xds_api::envoy::config::route::v3::redirect_action::{
 };
 use xds_api::envoy::config::route::v3::retry_policy::RetryBackOff;
 use xds_api::envoy::config::route::v3::route::Action;
-use xds_api::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use xds_api::envoy::config::route::v3::route_action::hash_policy::{self, PolicySpecifier};
+use xds_api::envoy::config::route::v3::route_action::{
+    ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
+};
 use xds_api::envoy::config::route::v3::route_match::PathSpecifier;
 use xds_api::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use xds_api::envoy::config::route::v3::{
@@ -27,6 +30,7 @@ use crate::model::kinds::http_route::{
 use crate::model::kinds::traffic_policy::{Retries, RetryOn};
 use crate::model::{Mesh, Name};
 use crate::xds::names::ServicePort;
+use crate::xds::scope::Dialect;
 
 /// What a policy without conditions retries: what certainly, or very likely, was not processed.
 const DEFAULT_RETRY_ON: [RetryOn; 3] = [
@@ -41,15 +45,16 @@ const NO_BACKEND: u32 = 500;
 
 /// Changes to headers, in Envoy's four lists.
 #[derive(Debug, Default)]
-pub(super) struct HeaderChanges {
-    pub(super) request_add: Vec<HeaderValueOption>,
-    pub(super) request_remove: Vec<String>,
-    pub(super) response_add: Vec<HeaderValueOption>,
-    pub(super) response_remove: Vec<String>,
+pub(in crate::xds) struct HeaderChanges {
+    pub(in crate::xds) request_add: Vec<HeaderValueOption>,
+    pub(in crate::xds) request_remove: Vec<String>,
+    pub(in crate::xds) response_add: Vec<HeaderValueOption>,
+    pub(in crate::xds) response_remove: Vec<String>,
 }
 
 /// Makes the actions of one port's routes, and notes the clusters that they need.
-pub(super) struct Actions<'a> {
+pub(in crate::xds) struct Actions<'a> {
+    dialect: Dialect,
     mesh: &'a Mesh,
     port: &'a ServicePort,
     policy: &'a Policy,
@@ -57,8 +62,14 @@ pub(super) struct Actions<'a> {
 }
 
 impl<'a> Actions<'a> {
-    pub(super) fn new(mesh: &'a Mesh, port: &'a ServicePort, policy: &'a Policy) -> Self {
+    pub(in crate::xds) fn new(
+        dialect: Dialect,
+        mesh: &'a Mesh,
+        port: &'a ServicePort,
+        policy: &'a Policy,
+    ) -> Self {
         Self {
+            dialect,
             mesh,
             port,
             policy,
@@ -67,23 +78,23 @@ impl<'a> Actions<'a> {
     }
 
     /// Every cluster that an action so far sends to.
-    pub(super) fn clusters(self) -> BTreeSet<Arc<str>> {
+    pub(in crate::xds) fn clusters(self) -> BTreeSet<Arc<str>> {
         self.clusters
     }
 
     /// Sends to the service itself: what a service without routes does.
-    pub(super) fn own(&mut self) -> Action {
+    pub(in crate::xds) fn own(&mut self) -> Action {
         let cluster = self.need(self.port);
         Action::Route(RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
             timeout: Some(duration(self.policy.timeout.unwrap_or_default())),
             retry_policy: self.retry(None),
-            ..Default::default()
+            ..self.base()
         })
     }
 
     /// What a rule does, with the path to match where that differs from the condition's own.
-    pub(super) fn of(
+    pub(in crate::xds) fn of(
         &mut self,
         route: &Name,
         rule: &Rule,
@@ -96,6 +107,26 @@ impl<'a> Actions<'a> {
         match redirect {
             Some(redirect) => self.redirect(redirect, condition),
             None => vec![(None, self.forward(route, rule, condition))],
+        }
+    }
+
+    /// What the native proxy knows from elsewhere: it answers a share without a cluster with 500, and a cluster says what it hashes by.
+    fn base(&self) -> RouteAction {
+        if self.dialect == Dialect::Native {
+            return RouteAction::default();
+        }
+        let hashing = self.policy.balancer.algorithm.hashes();
+        let header = self.policy.balancer.hash_header.iter();
+        let by = |name: &String| HashPolicy {
+            policy_specifier: Some(PolicySpecifier::Header(hash_policy::Header {
+                header_name: name.to_ascii_lowercase(),
+            })),
+        };
+        RouteAction {
+            cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError
+                as i32,
+            hash_policy: header.filter(|_| hashing).map(by).collect(),
+            ..Default::default()
         }
     }
 
@@ -130,7 +161,7 @@ impl<'a> Actions<'a> {
             cluster_specifier: Some(specifier),
             timeout: Some(duration(timeout)),
             retry_policy: self.retry(timeouts.backend_request),
-            ..Default::default()
+            ..self.base()
         };
         for filter in &rule.filters {
             if let Filter::UrlRewrite { url_rewrite } = filter {
@@ -183,7 +214,7 @@ impl<'a> Actions<'a> {
     }
 
     /// The header changes among some filters.
-    pub(super) fn header_changes(&self, filters: &[Filter]) -> HeaderChanges {
+    pub(in crate::xds) fn header_changes(&self, filters: &[Filter]) -> HeaderChanges {
         let mut changes = HeaderChanges::default();
         for filter in filters {
             match filter {

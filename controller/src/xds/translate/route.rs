@@ -7,14 +7,15 @@ use xds_api::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost};
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
-use super::super::Translated;
+use super::Translated;
 use super::action::Actions;
 use super::matching::{precedence, route_match};
-use super::outbound::{may_be_http, protocol_of};
 use super::policy::policy;
+use super::protocol::{may_be_http, protocol_of};
 use crate::model::kinds::http_route::{HttpRouteSpec, Match, ParentRef, Rule};
 use crate::model::{Mesh, Name};
 use crate::xds::names::ServicePort;
+use crate::xds::scope::Dialect;
 
 /// One condition of one rule: what Gateway API orders.
 struct Candidate<'a> {
@@ -24,12 +25,17 @@ struct Candidate<'a> {
     condition: Match,
 }
 
-pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Option<Translated> {
+pub(in crate::xds) fn translate(
+    dialect: Dialect,
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+) -> Option<Translated> {
     if !may_be_http(protocol_of(mesh, port)?) {
         return None;
     }
     let policy = policy(mesh, port);
-    let mut actions = Actions::new(mesh, port, &policy);
+    let mut actions = Actions::new(dialect, mesh, port, &policy);
     let mut candidates = candidates(mesh, port);
     // Ties are settled by the routes' names and the order within a route, which the walk has; the sort keeps it.
     candidates.sort_by_cached_key(|one| precedence(&one.condition));

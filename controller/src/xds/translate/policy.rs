@@ -10,17 +10,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What holds for one port.
 #[derive(Debug, Default)]
-pub(super) struct Policy {
-    pub(super) balancer: Balancer,
-    pub(super) retries: Option<Retries>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) connect_timeout: Duration,
-    pub(super) ejection: Option<Ejection>,
-    pub(super) limits: Limits,
+pub(in crate::xds) struct Policy {
+    pub(in crate::xds) balancer: Balancer,
+    pub(in crate::xds) retries: Option<Retries>,
+    pub(in crate::xds) timeout: Option<Duration>,
+    pub(in crate::xds) connect_timeout: Duration,
+    pub(in crate::xds) ejection: Option<Ejection>,
+    pub(in crate::xds) limits: Limits,
 }
 
 /// The policy in force. A policy for the port wins over one for all ports; among equals the first by name.
-pub(super) fn policy(mesh: &Mesh, port: &ServicePort) -> Policy {
+pub(in crate::xds) fn policy(mesh: &Mesh, port: &ServicePort) -> Policy {
     let own = written(mesh, port).cloned().unwrap_or_default();
     let defaults = mesh
         .settings()

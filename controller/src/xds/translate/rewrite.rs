@@ -12,13 +12,13 @@ use crate::model::kinds::http_route::{Match, PathMatchType, PathModifier};
 
 /// What becomes of the path of a request that is sent on.
 #[derive(Debug, PartialEq)]
-pub(super) enum Rewrite {
+pub(in crate::xds) enum Rewrite {
     Prefix(String),
     Regex(RegexMatchAndSubstitute),
 }
 
 /// The change in Envoy's terms, for requests that fit `one`.
-pub(super) fn rewrite(one: &Match, modifier: &PathModifier) -> Rewrite {
+pub(in crate::xds) fn rewrite(one: &Match, modifier: &PathModifier) -> Rewrite {
     match modifier {
         PathModifier::ReplaceFullPath { replace_full_path } => {
             whole("^.*$".to_owned(), escape_substitution(replace_full_path))
@@ -40,7 +40,7 @@ pub(super) fn rewrite(one: &Match, modifier: &PathModifier) -> Rewrite {
 }
 
 /// The conditions and paths of a redirect: one, or two where the matched prefix goes and a slash must stay.
-pub(super) fn redirects(
+pub(in crate::xds) fn redirects(
     one: &Match,
     modifier: &PathModifier,
 ) -> Vec<(Option<PathSpecifier>, PathRewriteSpecifier)> {

@@ -13,7 +13,7 @@ use crate::model::kinds;
 const METADATA_KEY: &str = "maille.v1";
 
 /// A message with its type.
-pub(super) fn pack<M: Name>(message: &M) -> Any {
+pub(in crate::xds) fn pack<M: Name>(message: &M) -> Any {
     Any {
         type_url: M::type_url(),
         value: message.encode_to_vec().into(),
@@ -21,28 +21,30 @@ pub(super) fn pack<M: Name>(message: &M) -> Any {
 }
 
 /// The dialect's own metadata.
-pub(super) fn metadata<M: Name>(message: &M) -> Option<Metadata> {
+pub(in crate::xds) fn metadata<M: Name>(message: &M) -> Option<Metadata> {
     let typed_filter_metadata = BTreeMap::from([(METADATA_KEY.to_owned(), pack(message))]);
     Some(Metadata {
         typed_filter_metadata,
+        ..Default::default()
     })
 }
 
 /// "From this same stream."
-pub(super) fn ads() -> Option<ConfigSource> {
+pub(in crate::xds) fn ads() -> Option<ConfigSource> {
     let ads = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
     Some(ConfigSource {
         config_source_specifier: Some(ads),
+        ..Default::default()
     })
 }
 
 /// A wrapped number.
-pub(super) fn number(value: u32) -> Option<UInt32Value> {
+pub(in crate::xds) fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
 }
 
 /// A length of time; the kinds' durations are bounded, so that it always fits.
-pub(super) fn duration(value: kinds::Duration) -> Duration {
+pub(in crate::xds) fn duration(value: kinds::Duration) -> Duration {
     let value = value.get();
     Duration {
         seconds: i64::try_from(value.as_secs()).unwrap_or(i64::MAX),
@@ -51,7 +53,7 @@ pub(super) fn duration(value: kinds::Duration) -> Duration {
 }
 
 /// `<region>/<zone>`; nothing where it is empty.
-pub(super) fn locality(text: &str) -> Option<Locality> {
+pub(in crate::xds) fn locality(text: &str) -> Option<Locality> {
     let (region, zone) = text.split_once('/').unwrap_or((text, ""));
     (!text.is_empty()).then(|| Locality {
         region: region.to_owned(),

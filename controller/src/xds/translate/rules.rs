@@ -29,14 +29,18 @@ struct Applied<'a> {
 
 /// What a workload's policies say.
 #[derive(Debug)]
-pub(super) struct Rules<'a> {
+pub(in crate::xds) struct Rules<'a> {
     /// The denials first, then by name.
     policies: Vec<Applied<'a>>,
 }
 
 impl<'a> Rules<'a> {
     /// Collects the policies that select a workload.
-    pub(super) fn of(mesh: &'a Mesh, workload: &Name, labels: &BTreeMap<String, String>) -> Self {
+    pub(in crate::xds) fn of(
+        mesh: &'a Mesh,
+        workload: &Name,
+        labels: &BTreeMap<String, String>,
+    ) -> Self {
         let namespace = workload.namespace.as_str();
         let all = mesh
             .authorization_policies()
@@ -57,7 +61,7 @@ impl<'a> Rules<'a> {
     }
 
     /// Every port that a policy names.
-    pub(super) fn named_ports(&self) -> impl Iterator<Item = u16> + '_ {
+    pub(in crate::xds) fn named_ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.policies.iter().flat_map(|policy| {
             let targeted = match &policy.scope {
                 Scope::All => BTreeSet::new(),
@@ -70,7 +74,7 @@ impl<'a> Rules<'a> {
     }
 
     /// The rules of a named port.
-    pub(super) fn for_port(&self, port: u16) -> Vec<v1::AuthorizationRule> {
+    pub(in crate::xds) fn for_port(&self, port: u16) -> Vec<v1::AuthorizationRule> {
         let about = |policy: &&Applied| match &policy.scope {
             Scope::All => true,
             Scope::Ports(ports) => ports.contains(&port),
@@ -85,7 +89,7 @@ impl<'a> Rules<'a> {
     }
 
     /// The rules of all ports that are not named.
-    pub(super) fn elsewhere(&self) -> Vec<v1::AuthorizationRule> {
+    pub(in crate::xds) fn elsewhere(&self) -> Vec<v1::AuthorizationRule> {
         let about = |policy: &&Applied| matches!(policy.scope, Scope::All);
         let fits = |operation: &Operation| operation.ports.is_empty();
         self.policies
@@ -96,7 +100,7 @@ impl<'a> Rules<'a> {
     }
 
     /// Whether a named port needs a match.
-    pub(super) fn denies_by_default(&self, port: u16) -> bool {
+    pub(in crate::xds) fn denies_by_default(&self, port: u16) -> bool {
         self.policies.iter().any(|policy| {
             policy.spec.action == Action::Allow
                 && match &policy.scope {
@@ -107,7 +111,7 @@ impl<'a> Rules<'a> {
     }
 
     /// Whether a port that is not named needs a match.
-    pub(super) fn denies_elsewhere(&self) -> bool {
+    pub(in crate::xds) fn denies_elsewhere(&self) -> bool {
         self.policies
             .iter()
             .any(|policy| policy.spec.action == Action::Allow && matches!(policy.scope, Scope::All))

@@ -1,0 +1,91 @@
+//! EDS: who serves one port of a service. A meshed endpoint is called at its mesh port, with the target port in the SNI; a gRPC server at its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use xds_api::envoy::config::core::v3::{HealthStatus, Metadata};
+use xds_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use xds_api::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
+};
+use xds_api::google::protobuf::{Struct, Value, value};
+use xds_api::resource::Resource;
+
+use super::super::Translated;
+use super::super::any::locality;
+use super::{chain, tls};
+use crate::model::{Endpoint, Health, Mesh, MeshMode};
+use crate::xds::names::ServicePort;
+
+/// Where Envoy looks for what decides between transport sockets.
+const SOCKET_MATCH: &str = "envoy.transport_socket_match";
+
+pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Option<Translated> {
+    mesh.services()
+        .get(&port.service)?
+        .object
+        .spec
+        .port(port.port)?;
+    let mut localities: BTreeMap<String, Vec<LbEndpoint>> = BTreeMap::new();
+    for endpoint in mesh.endpoints(&port.service, port.port) {
+        if let Some(one) = lb_endpoint(&endpoint) {
+            localities.entry(endpoint.locality).or_default().push(one);
+        }
+    }
+    let group = |(text, lb_endpoints): (String, Vec<LbEndpoint>)| LocalityLbEndpoints {
+        locality: locality(&text),
+        lb_endpoints,
+    };
+    let assignment = ClusterLoadAssignment {
+        cluster_name: name.to_string(),
+        endpoints: localities.into_iter().map(group).collect(),
+    };
+    Some(Translated::new(
+        Resource::new(name, &assignment),
+        Vec::new(),
+    ))
+}
+
+/// What marks an endpoint that is called over mutual TLS.
+pub(super) fn meshed() -> Struct {
+    let mark = Value {
+        kind: Some(value::Kind::StringValue("tls".to_owned())),
+    };
+    Struct {
+        fields: BTreeMap::from([("maille".to_owned(), mark)]),
+    }
+}
+
+/// Nothing where the health is not known yet: such an endpoint gets no traffic.
+fn lb_endpoint(endpoint: &Endpoint) -> Option<LbEndpoint> {
+    let health = match endpoint.health {
+        Health::Unknown => return None,
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    };
+    let port = match endpoint.mesh {
+        MeshMode::Native | MeshMode::Envoy => endpoint.mesh_port,
+        MeshMode::None | MeshMode::Grpc => endpoint.port,
+    };
+    let at = SocketAddr::new(*endpoint.addresses.first()?, port);
+    let is_meshed = endpoint.mesh != MeshMode::None;
+    let host = EnvoyEndpoint {
+        address: chain::address(at),
+        hostname: if is_meshed {
+            tls::sni(endpoint.port)
+        } else {
+            String::new()
+        },
+    };
+    let metadata = is_meshed.then(|| Metadata {
+        filter_metadata: BTreeMap::from([(SOCKET_MATCH.to_owned(), meshed())]),
+        ..Default::default()
+    });
+    Some(LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(host)),
+        health_status: health as i32,
+        metadata,
+        load_balancing_weight: None,
+    })
+}

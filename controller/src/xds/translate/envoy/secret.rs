@@ -1,0 +1,59 @@
+//! SDS: whom to trust. `roots/<trust domain>` for those who call us, `peers/<namespace>/<service>` for those whom we call: the roots and the
+//! identities behind the service, together, so that a service account may change without a cluster being drained.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use xds_api::envoy::config::core::v3::DataSource;
+use xds_api::envoy::config::core::v3::data_source::Specifier;
+use xds_api::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, Secret, secret,
+};
+use xds_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use xds_api::resource::Resource;
+
+use super::super::{Translated, pem};
+use super::tls::uri;
+use crate::model::{Mesh, Name};
+use crate::xds::names;
+
+pub(super) fn translate(mesh: &Mesh, name: Arc<str>) -> Option<Translated> {
+    if name == names::roots(mesh.trust_domain()) {
+        return context(mesh, name, BTreeSet::new());
+    }
+    let (namespace, service) = name.strip_prefix("peers/")?.split_once('/')?;
+    let service = Name::new(namespace, service);
+    let spec = &mesh.services().get(&service)?.object.spec;
+    let endpoints = spec
+        .ports
+        .iter()
+        .flat_map(|port| mesh.endpoints(&service, port.port));
+    let mut identities: BTreeSet<String> = endpoints
+        .map(|endpoint| endpoint.identity)
+        .filter(|identity| !identity.is_empty())
+        .collect();
+    if identities.is_empty() {
+        // An empty list would mean anybody.
+        identities.insert(format!("spiffe://{}/nobody", mesh.trust_domain()));
+    }
+    context(mesh, name, identities)
+}
+
+fn context(mesh: &Mesh, name: Arc<str>, identities: BTreeSet<String>) -> Option<Translated> {
+    if mesh.roots().is_empty() {
+        return None;
+    }
+    let trusted = DataSource {
+        specifier: Some(Specifier::InlineBytes(pem::roots(mesh).into())),
+    };
+    let exact = |identity| uri(MatchPattern::Exact(identity));
+    let context = CertificateValidationContext {
+        trusted_ca: Some(trusted),
+        match_typed_subject_alt_names: identities.into_iter().map(exact).collect(),
+    };
+    let secret = Secret {
+        name: name.to_string(),
+        r#type: Some(secret::Type::ValidationContext(context)),
+    };
+    Some(Translated::new(Resource::new(name, &secret), Vec::new()))
+}

@@ -1,0 +1,113 @@
+//! Fields of Envoy's messages that our crate knows, since the control plane writes them for Envoys, and that have no place in the native dialect: a
+//! resource that holds one is not for this proxy.
+
+use super::strict::{Invalid, invalid};
+use xds_api::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use xds_api::envoy::config::endpoint::v3::Endpoint;
+use xds_api::envoy::config::listener::v3::{FilterChain, Listener};
+use xds_api::envoy::config::route::v3::RouteAction;
+use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use xds_api::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+
+/// A message, stripped of the fields of the native dialect.
+trait Rest: Clone + Default + PartialEq {
+    fn strip(&mut self);
+}
+
+/// Refuses what is only for an Envoy.
+#[expect(
+    private_bounds,
+    reason = "the messages are listed here and nowhere else"
+)]
+pub(super) fn check<M: Rest>(message: &M) -> Result<(), Invalid> {
+    let mut rest = message.clone();
+    rest.strip();
+    if rest == M::default() {
+        return Ok(());
+    }
+    invalid("", "holds fields that are for Envoy, not for this proxy")
+}
+
+impl Rest for Listener {
+    fn strip(&mut self) {
+        self.name.clear();
+        self.filter_chains.clear();
+        self.default_filter_chain = None;
+        self.metadata = None;
+    }
+}
+
+impl Rest for FilterChain {
+    fn strip(&mut self) {
+        self.filters.clear();
+    }
+}
+
+impl Rest for HttpConnectionManager {
+    fn strip(&mut self) {
+        self.stat_prefix.clear();
+        self.route_specifier = None;
+    }
+}
+
+impl Rest for Cluster {
+    fn strip(&mut self) {
+        let kept = std::mem::take(self);
+        self.transport_socket_matches = kept.transport_socket_matches;
+        self.transport_socket = kept.transport_socket;
+        self.load_assignment = kept.load_assignment;
+        self.typed_extension_protocol_options = kept.typed_extension_protocol_options;
+    }
+}
+
+impl Rest for OutlierDetection {
+    fn strip(&mut self) {
+        let enforcing = self.enforcing_consecutive_gateway_failure;
+        *self = Self::default();
+        self.enforcing_consecutive_gateway_failure = enforcing;
+    }
+}
+
+impl Rest for Endpoint {
+    fn strip(&mut self) {
+        self.address = None;
+    }
+}
+
+impl Rest for RouteAction {
+    fn strip(&mut self) {
+        let kept = std::mem::take(self);
+        self.hash_policy = kept.hash_policy;
+        self.cluster_not_found_response_code = kept.cluster_not_found_response_code;
+    }
+}
+
+impl Rest for CertificateValidationContext {
+    fn strip(&mut self) {
+        self.trusted_ca = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xds_api::google::protobuf::UInt32Value;
+
+    #[test]
+    fn what_is_for_envoys_is_refused() {
+        let mut listener = Listener {
+            name: "out/x".to_owned(),
+            ..Listener::default()
+        };
+        assert!(check(&listener).is_ok());
+        listener.continue_on_listener_filters_timeout = true;
+        assert!(check(&listener).is_err());
+        let mut outliers = OutlierDetection {
+            consecutive_5xx: Some(UInt32Value { value: 5 }),
+            ..OutlierDetection::default()
+        };
+        assert!(check(&outliers).is_ok());
+        outliers.enforcing_consecutive_gateway_failure = Some(UInt32Value { value: 100 });
+        assert!(check(&outliers).is_err());
+    }
+}
