@@ -2,10 +2,10 @@
 
 use crate::config::{Config, Port, Protocol};
 use crate::health::{Health, PortHealth};
-use xds_api::maille::v1::{self, Instance, InstancePort};
+use xds_api::maille::v1::{self, Instance, InstancePort, Mesh};
 
 /// What is registered while the ports' health is this.
-pub fn instance(config: &Config, health: &PortHealth) -> Instance {
+pub fn instance(config: &Config, mesh: Mesh, health: &PortHealth) -> Instance {
     let workload = &config.workload;
     let labels = workload.labels.iter();
     Instance {
@@ -16,7 +16,7 @@ pub fn instance(config: &Config, health: &PortHealth) -> Instance {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         ports: workload.ports.iter().map(|one| port(one, health)).collect(),
-        mesh: v1::Mesh::Native.into(),
+        mesh: mesh.into(),
         mesh_port: config.advertise.mesh_port.into(),
         locality: workload.locality.clone(),
     }
