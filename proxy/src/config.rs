@@ -1,5 +1,6 @@
 //! The proxy's settings: one YAML file, read strictly, every mistake reported at once, the resolved value printable.
 
+mod agent;
 mod fields;
 mod listen;
 mod problems;
@@ -8,6 +9,7 @@ mod tests;
 mod values;
 mod workload;
 
+pub use agent::{Agent, AgentKind};
 pub use listen::{Bind, Listen};
 pub use problems::{InvalidConfig, Problem};
 pub use values::{Egress, HostPort, Label, LogFormat, Protocol};
@@ -75,6 +77,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// What the agent does beside; a sidecar does not look at it.
+    pub agent: Agent,
 }
 
 /// Where the join token stands.
@@ -143,7 +147,8 @@ impl Config {
             let text = "is missing; name controllers, or give a joinToken that does";
             fields.problem("controllers", text);
         }
-        let data_directory = fields.text("dataDir");
+        let data_directory: Option<PathBuf> = fields.text("dataDir");
+        let data_directory = data_directory.unwrap_or_else(|| DATA_DIRECTORY.into());
         let trust_domain = fields.text("trustDomain");
         let wanted = fields.has("workload");
         let workload = fields.mapping("workload");
@@ -165,12 +170,13 @@ impl Config {
             fields.problem("log", format!("{log:?}: {error}"));
         }
         let log_format = fields.text("logFormat").unwrap_or_default();
+        let agent = Agent::read(fields.mapping("agent"), &data_directory);
         check_relations(&fields, workload.as_ref(), &listen);
         fields.finish();
         Some(Self {
             controllers,
             join_token,
-            data_directory: data_directory.unwrap_or_else(|| DATA_DIRECTORY.into()),
+            data_directory,
             trust_domain,
             workload: workload?,
             listen,
@@ -183,6 +189,7 @@ impl Config {
             drain_delay: drain_delay.unwrap_or(Duration::from_secs(1)),
             log,
             log_format,
+            agent,
         })
     }
 }

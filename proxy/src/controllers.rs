@@ -4,7 +4,8 @@ mod backoff;
 mod connect;
 
 pub use backoff::Backoff;
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, DialError, connect, dial};
+pub(crate) use connect::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_LIMIT};
 
 use crate::config::HostPort;
 use rand::seq::SliceRandom;

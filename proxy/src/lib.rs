@@ -1,4 +1,5 @@
-//! The sidecar: takes the connections of one workload, in and out, and carries them over mutual TLS.
+//! The sidecar: takes the connections of one workload, in and out, and carries them over mutual TLS. And the agent: what of
+//! it an Envoy or a gRPC program needs beside itself.
 //!
 //! Modules are listed leaves first; a module uses only modules above it. Absent: Raft, the model, the admin API.
 
@@ -28,6 +29,7 @@ pub mod dns;
 pub mod health;
 pub mod registration;
 pub mod admin;
+pub mod agent;
 pub mod app;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! `maille-proxy`: the sidecar.
+//! `maille-proxy`: the sidecar, and the agent beside an Envoy or a gRPC program.
 
 use clap::{Parser, Subcommand};
+use maille_proxy::app::{self, Role};
 use maille_proxy::config::Config;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Stands beside an Envoy or a gRPC program instead of taking its connections: serves its certificate and passes its calls
+    /// on to the control plane, on the Unix socket agent.socket. Runs until SIGTERM or SIGINT; a second signal ends at once.
+    Agent {
+        /// The configuration (YAML), the same as the sidecar's.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Reads a configuration and prints what it comes to, or everything that is wrong with it (exit code 2).
     CheckConfig {
         /// The configuration (YAML).
@@ -41,9 +49,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(config, |config| {
-            maille_proxy::app::run(config).map_or_else(failed, |()| ExitCode::SUCCESS)
-        }),
+        Command::Run { config } => run(config, Role::Sidecar),
+        Command::Agent { config } => run(config, Role::Agent),
         Command::CheckConfig { config } => with_config(config, |config| {
             print!("{}", config.resolved());
             ExitCode::SUCCESS
@@ -53,6 +60,12 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+fn run(path: PathBuf, role: Role) -> ExitCode {
+    with_config(path, |config| {
+        app::run(config, role).map_or_else(failed, |()| ExitCode::SUCCESS)
+    })
 }
 
 fn with_config(path: PathBuf, act: impl FnOnce(Config) -> ExitCode) -> ExitCode {

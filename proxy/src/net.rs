@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Connections that the kernel keeps while the proxy is busy: a burst of a few thousand clients, not more than the
 /// kernel's own limit allows anyway.
@@ -79,12 +79,26 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             },
             Err(error) => error,
         };
-        if belongs_to_one_connection(&error) {
-            tracing::debug!(%error, "a connection was gone before it was accepted");
-        } else {
-            tracing::warn!(%error, "cannot accept; raise the limit of open files if this goes on");
-            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        not_accepted(error).await;
+    }
+}
+
+/// The same at a Unix socket.
+pub async fn accept_local(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => not_accepted(error).await,
         }
+    }
+}
+
+async fn not_accepted(error: io::Error) {
+    if belongs_to_one_connection(&error) {
+        tracing::debug!(%error, "a connection was gone before it was accepted");
+    } else {
+        tracing::warn!(%error, "cannot accept; raise the limit of open files if this goes on");
+        tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 }
 

@@ -34,6 +34,7 @@ drainTimeout: 1m
 drainDelay: 200ms
 log: info,maille_proxy::xds=debug
 logFormat: json
+agent: {socket: /run/maille/agent.sock, kind: grpc, files: /run/maille/files}
 "
 }
 
@@ -99,7 +100,7 @@ colour: red
             "listen.metrics: 127.0.0.1:4740 is taken by listen.outbound",
             "workers: 0: must be a whole number from 1 to 64",
             "drainTimeout: \"fast\": must be a duration such as 500ms, 5s, 2m or 1h",
-            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, listen, advertise, egress, virtualRanges, resolvers, workers, drainTimeout, drainDelay, log, logFormat",
+            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, listen, advertise, egress, virtualRanges, resolvers, workers, drainTimeout, drainDelay, log, logFormat, agent",
         ],
     );
 }
@@ -138,6 +139,35 @@ listen: {mesh: []}
     check(
         no_mesh,
         &["listen.mesh: must not be empty while workload.ports names ports to serve"],
+    );
+}
+
+#[test]
+fn an_agent_for_grpc_keeps_files_and_one_for_envoy_does_not() {
+    let text =
+        |agent: &str| format!("controllers: [c1:4700]\ndataDir: /data\n{WORKLOAD}\nagent: {agent}");
+    let grpc: Config = text("{kind: grpc}").parse().unwrap();
+    assert_eq!(
+        grpc.agent.files.unwrap().to_str(),
+        Some("/data/certificates")
+    );
+    let envoy: Config = text("{}").parse().unwrap();
+    assert_eq!(envoy.agent.socket.to_str(), Some("/data/agent.sock"));
+    assert_eq!(envoy.agent.files, None);
+    check(
+        &text("{kind: nginx, files: /f, sockets: /s}"),
+        &[
+            "agent.kind: \"nginx\": must be envoy or grpc",
+            "agent.files: belongs to kind grpc; Envoy takes its certificate from the socket",
+            "agent.sockets: unknown field; the fields here are: socket, kind, files",
+        ],
+    );
+    let long = format!("/{}", "s".repeat(107));
+    check(
+        &text(&format!("{{socket: {long}}}")),
+        &[&format!(
+            "agent.socket: {long}: has 108 bytes, a socket's path at most 107"
+        )],
     );
 }
 

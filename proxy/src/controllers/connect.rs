@@ -19,8 +19,17 @@ use tower_service::Service;
 /// TCP and TLS together. A controller that takes longer is not worth waiting for while there are others.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// A controller that vanished without a word is noticed after interval plus timeout.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// TCP or TLS to a controller failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open a connection to the controller at {controller}")]
+pub struct DialError {
+    /// Which one.
+    controller: HostPort,
+    source: io::Error,
+}
 
 /// A controller could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +80,30 @@ impl Service<Uri> for Dial {
 
     fn call(&mut self, _uri: Uri) -> Self::Future {
         let (controller, tls) = (self.controller.clone(), self.tls.clone());
-        Box::pin(async move {
-            let name = ServerName::try_from(controller.host.clone());
-            let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            let stream = TcpStream::connect((controller.host.as_str(), controller.port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(TokioIo::new(tls.connect(name, stream).await?))
-        })
+        Box::pin(async move { Ok(TokioIo::new(open(&controller, tls).await?)) })
     }
+}
+
+async fn open(controller: &HostPort, tls: TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(controller.host.clone());
+    let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let stream = TcpStream::connect((controller.host.as_str(), controller.port)).await?;
+    stream.set_nodelay(true)?;
+    tls.connect(name, stream).await
+}
+
+/// Opens TCP and TLS alone, for whoever speaks HTTP/2 over it itself.
+pub async fn dial(
+    controller: &HostPort,
+    tls: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let opening = tokio::time::timeout(CONNECT_LIMIT, open(controller, tls.into()));
+    let opened = opening.await.unwrap_or_else(|_| {
+        let text = format!("no connection within {CONNECT_LIMIT:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    });
+    opened.map_err(|source| DialError {
+        controller: controller.clone(),
+        source,
+    })
 }

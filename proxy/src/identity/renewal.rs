@@ -75,6 +75,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What a test puts in force.
+    #[cfg(test)]
+    pub(crate) fn for_test(credentials: watch::Receiver<Option<Arc<Credentials>>>) -> Self {
+        Self { credentials }
+    }
+
     /// The certificate in force as it changes. None: there is none yet.
     pub fn credentials(&self) -> watch::Receiver<Option<Arc<Credentials>>> {
         self.credentials.clone()

@@ -1,11 +1,12 @@
 //! The workload as the control plane takes it.
 
-use crate::config::{Config, Port, Protocol};
+use crate::config::{Bind, Config, Port, Protocol};
 use crate::health::{Health, PortHealth};
-use xds_api::maille::v1::{self, Instance, InstancePort};
+use std::net::{IpAddr, UdpSocket};
+use xds_api::maille::v1::{self, EnvoyListeners, Instance, InstancePort, Mesh};
 
 /// What is registered while the ports' health is this.
-pub fn instance(config: &Config, health: &PortHealth) -> Instance {
+pub fn instance(config: &Config, mesh: Mesh, health: &PortHealth) -> Instance {
     let workload = &config.workload;
     let labels = workload.labels.iter();
     Instance {
@@ -16,11 +17,30 @@ pub fn instance(config: &Config, health: &PortHealth) -> Instance {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         ports: workload.ports.iter().map(|one| port(one, health)).collect(),
-        mesh: v1::Mesh::Native.into(),
+        mesh: mesh.into(),
         mesh_port: config.advertise.mesh_port.into(),
         locality: workload.locality.clone(),
-        envoy: None,
+        envoy: (mesh == Mesh::Envoy).then(|| envoy(config)),
     }
+}
+
+/// What the Envoy is to bind.
+fn envoy(config: &Config) -> EnvoyListeners {
+    let listed = |binds: &[Bind]| {
+        let possible = binds
+            .iter()
+            .filter(|bind| bind.required || exists(bind.address.ip()));
+        possible.map(|bind| bind.address.to_string()).collect()
+    };
+    EnvoyListeners {
+        mesh: listed(&config.listen.mesh),
+        outbound: listed(&config.listen.outbound),
+    }
+}
+
+/// Whether this host has the address at all: Envoy refuses a whole listener for one that it cannot bind.
+fn exists(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn port(port: &Port, health: &PortHealth) -> InstancePort {
@@ -42,6 +62,8 @@ fn port(port: &Port, health: &PortHealth) -> InstancePort {
         port: port.port.into(),
         protocol: protocol.into(),
         health: health.into(),
-        application: String::new(),
+        application: port
+            .application
+            .map_or_else(String::new, |at| at.to_string()),
     }
 }

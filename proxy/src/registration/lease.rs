@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 use xds_api::maille::v1::registration_client::RegistrationClient;
-use xds_api::maille::v1::{RegisterRequest, RenewRequest, WithdrawRequest};
+use xds_api::maille::v1::{Mesh, RegisterRequest, RenewRequest, WithdrawRequest};
 
 /// Between attempts. The first are quick: a leader's election is over in a second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -30,6 +30,8 @@ pub struct Settings {
     pub controllers: Controllers,
     /// The workload stands there.
     pub config: Arc<Config>,
+    /// What speaks at its mesh port.
+    pub mesh: Mesh,
 }
 
 /// The registration as it stands.
@@ -187,7 +189,7 @@ impl Lease {
     async fn register(&mut self) -> Result<Duration, CallError> {
         let health = self.health.borrow_and_update().clone();
         let request = RegisterRequest {
-            instance: Some(instance(&self.settings.config, &health)),
+            instance: Some(instance(&self.settings.config, self.settings.mesh, &health)),
             generation: self.generation,
         };
         let mut client = self.client().await?;

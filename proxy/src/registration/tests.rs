@@ -16,7 +16,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use xds_api::maille::v1::registration_server::{Registration as Service, RegistrationServer};
 use xds_api::maille::v1::{
-    RegisterRequest, RegisterResponse, RenewRequest, RenewResponse, WithdrawRequest,
+    Mesh, RegisterRequest, RegisterResponse, RenewRequest, RenewResponse, WithdrawRequest,
     WithdrawResponse,
 };
 
@@ -52,6 +52,8 @@ impl Service for Fake {
             .collect();
         let (namespace, name) = (instance.namespace, instance.name);
         let caller = caller.unwrap_or_default();
+        let mesh = Mesh::try_from(instance.mesh).unwrap();
+        assert_eq!((mesh, instance.mesh_port), (Mesh::Native, 4743));
         self.note(format!(
             "register {namespace}/{name} by {caller}: {}",
             ports.join(", ")
@@ -115,6 +117,7 @@ async fn world() -> World {
     let settings = Settings {
         controllers,
         config,
+        mesh: Mesh::Native,
     };
     World {
         registration: start(settings, identity, receiver, &tasks),

@@ -158,6 +158,30 @@ impl ::prost::Name for CertificateValidationContext {
             .into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsCertificate {
+    /// The leaf first, then the issuing certificate, PEM.
+    #[prost(message, optional, tag = "1")]
+    pub certificate_chain: ::core::option::Option<
+        super::super::super::super::config::core::v3::DataSource,
+    >,
+    /// PKCS#8, PEM.
+    #[prost(message, optional, tag = "2")]
+    pub private_key: ::core::option::Option<
+        super::super::super::super::config::core::v3::DataSource,
+    >,
+}
+impl ::prost::Name for TlsCertificate {
+    const NAME: &'static str = "TlsCertificate";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.TlsCertificate".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.TlsCertificate"
+            .into()
+    }
+}
 /// A secret by its name.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SdsSecretConfig {
@@ -183,13 +207,15 @@ impl ::prost::Name for SdsSecretConfig {
 pub struct Secret {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    #[prost(oneof = "secret::Type", tags = "4")]
+    #[prost(oneof = "secret::Type", tags = "2, 4")]
     pub r#type: ::core::option::Option<secret::Type>,
 }
 /// Nested message and enum types in `Secret`.
 pub mod secret {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Type {
+        #[prost(message, tag = "2")]
+        TlsCertificate(super::TlsCertificate),
         #[prost(message, tag = "4")]
         ValidationContext(super::CertificateValidationContext),
     }

@@ -33,11 +33,11 @@ use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::{
 };
 use xds_api::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 use xds_api::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, secret,
+    CertificateValidationContext, Secret, TlsCertificate, secret,
 };
 use xds_api::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource, ResourceError, ResourceLocator,
-    ResourceName,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
+    ResourceError, ResourceLocator, ResourceName,
 };
 use xds_api::envoy::r#type::matcher::v3::{
     RegexMatchAndSubstitute, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
@@ -357,16 +357,24 @@ fn envoy_reads_endpoints_and_a_secret() {
         }],
     });
 
-    let roots = DataSource {
-        specifier: Some(data_source::Specifier::InlineBytes("pem".into())),
+    let pem = |text: &'static str| DataSource {
+        specifier: Some(data_source::Specifier::InlineBytes(text.into())),
     };
     let context = CertificateValidationContext {
-        trusted_ca: Some(roots),
+        trusted_ca: Some(pem("roots")),
         ..Default::default()
     };
     check::<_, theirs::extensions::transport_sockets::tls::v3::Secret>(Secret {
         name: "roots/example.org".into(),
         r#type: Some(secret::Type::ValidationContext(context)),
+    });
+    let own = TlsCertificate {
+        certificate_chain: Some(pem("chain")),
+        private_key: Some(pem("key")),
+    };
+    check::<_, theirs::extensions::transport_sockets::tls::v3::Secret>(Secret {
+        name: "own".into(),
+        r#type: Some(secret::Type::TlsCertificate(own)),
     });
 }
 
@@ -399,19 +407,19 @@ fn envoy_reads_the_conversation() {
         details: vec![any(&Percent { value: 1.0 })],
     };
     check::<_, theirs::service::discovery::v3::DeltaDiscoveryRequest>(DeltaDiscoveryRequest {
-        node: Some(node),
+        node: Some(node.clone()),
         type_url: "t".into(),
         resource_names_subscribe: vec!["a".into()],
         resource_names_unsubscribe: vec!["b".into()],
         resource_locators_subscribe: vec![locator.clone()],
-        resource_locators_unsubscribe: vec![locator],
+        resource_locators_unsubscribe: vec![locator.clone()],
         initial_resource_versions: BTreeMap::from([("a".to_owned(), "1".to_owned())]),
         response_nonce: "n".into(),
         error_detail: Some(status.clone()),
     });
     let error = ResourceError {
         resource_name: Some(ResourceName { name: "n".into() }),
-        error_detail: Some(status),
+        error_detail: Some(status.clone()),
     };
     check::<_, theirs::service::discovery::v3::DeltaDiscoveryResponse>(DeltaDiscoveryResponse {
         system_version_info: "1.2".into(),
@@ -423,6 +431,25 @@ fn envoy_reads_the_conversation() {
         }],
         type_url: "t".into(),
         removed_resources: vec!["r".into()],
+        nonce: "n".into(),
+        control_plane: Some(ControlPlane {
+            identifier: "c".into(),
+        }),
+        resource_errors: vec![error.clone()],
+    });
+    check::<_, theirs::service::discovery::v3::DiscoveryRequest>(DiscoveryRequest {
+        version_info: "1".into(),
+        node: Some(node),
+        resource_names: vec!["a".into()],
+        resource_locators: vec![locator],
+        type_url: "t".into(),
+        response_nonce: "n".into(),
+        error_detail: Some(status),
+    });
+    check::<_, theirs::service::discovery::v3::DiscoveryResponse>(DiscoveryResponse {
+        version_info: "1".into(),
+        resources: vec![any(&Percent { value: 2.0 })],
+        type_url: "t".into(),
         nonce: "n".into(),
         control_plane: Some(ControlPlane {
             identifier: "c".into(),

@@ -16,7 +16,10 @@ pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Roots, Invalid> 
     let Some(trust_domain) = name.strip_prefix("roots/") else {
         return invalid("name", "a secret is named `roots/<trust domain>`");
     };
-    let secret::Type::ValidationContext(context) = present("validation_context", message.r#type)?;
+    let secret::Type::ValidationContext(context) = present("validation_context", message.r#type)?
+    else {
+        return invalid("tls_certificate", "keys do not come from the control plane");
+    };
     foreign::check(&context).within("validation_context")?;
     let field = "validation_context.trusted_ca.inline_bytes";
     let source = context.trusted_ca.and_then(|source| source.specifier);
