@@ -16,6 +16,7 @@ mod snapshot;
 mod status;
 mod token;
 mod version;
+mod wait;
 
 use crate::args::{Arguments, Command};
 use crate::cluster::Cluster;

@@ -10,6 +10,7 @@ mod failure;
 mod gauges;
 mod hardening;
 mod inspect;
+mod live;
 mod mesh_port;
 mod newcomer;
 mod ports;

@@ -1,6 +1,7 @@
 //! Command lines about the mesh's objects: `apply`, `get`, `delete`, `routes`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use xds_api::generated::maille::v1 as api;
@@ -54,6 +55,34 @@ pub struct Apply {
     /// Checks everything and says what would be done, and writes nothing.
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Whether a write is done when it is agreed, or when it is live.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Wait {
+    /// Waits until every live proxy has acknowledged the change; fails with the text of a refusal, or with the names of those that are behind
+    /// when the time is up. A change is in force all the same. TIMEOUT is a number with s, m or h.
+    #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = span)]
+    pub wait: Option<Duration>,
+}
+
+/// Reads `90s`, `2m` or `1h`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write a number with s, m or h, such as 90s");
+    let digits = text.trim_end_matches(['s', 'm', 'h']);
+    let factor = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    match number.checked_mul(factor) {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(wrong()),
+    }
 }
 
 /// `maille get`
@@ -91,6 +120,8 @@ pub struct Delete {
     /// Deletes the objects that a file, a folder or standard input (`-`) describes.
     #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "kind")]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// `maille routes`

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use crate::printer::Printer;
 
-use super::{documents, outcome};
+use super::{documents, outcome, wait};
 
 pub(super) async fn run(args: &Apply, cluster: &Cluster, printer: Printer) -> Outcome {
     let documents = documents::read(&args.files)?;
@@ -28,5 +28,9 @@ pub(super) async fn run(args: &Apply, cluster: &Cluster, printer: Printer) -> Ou
         answer.results,
         answer.warnings,
         args.dry_run,
-    )
+    )?;
+    match args.wait.wait {
+        Some(limit) if !args.dry_run => wait::until_live(cluster, answer.index, limit).await,
+        _ => Ok(()),
+    }
 }

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use crate::printer::Printer;
 
-use super::{documents, outcome};
+use super::{documents, outcome, wait};
 
 pub(super) async fn run(args: &Delete, cluster: &Cluster, printer: Printer) -> Outcome {
     let documents = documents::read(&args.files)?;
@@ -28,5 +28,9 @@ pub(super) async fn run(args: &Delete, cluster: &Cluster, printer: Printer) -> O
         .await;
     let answer =
         answer.map_err(|status| Failure::from_status("delete", &status, &request.documents))?;
-    outcome::print(printer, answer.index, answer.results, Vec::new(), false)
+    outcome::print(printer, answer.index, answer.results, Vec::new(), false)?;
+    match args.wait.wait {
+        Some(limit) => wait::until_live(cluster, answer.index, limit).await,
+        None => Ok(()),
+    }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use tonic::{Status, async_trait};
 use xds_api::maille::v1::{
-    ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
-    MembersResponse, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse, SnapshotChunk,
-    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    ApplyRequest, ApplyResponse, AwaitLiveResponse, DeleteRequest, DeleteResponse, GetRequest,
+    GetResponse, MembersResponse, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
+    SnapshotChunk, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;
@@ -63,6 +64,8 @@ pub trait ClusterCalls: Debug + Send + Sync + 'static {
 pub trait Clients: Debug + Send + Sync + 'static {
     /// All that are known.
     async fn proxies(&self) -> Result<ProxiesResponse, Status>;
+    /// Waits until every live client has acknowledged all up to a mesh index, one has refused something, or the time is up.
+    async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status>;
     /// Open streams at this controller.
     fn streams(&self) -> u32;
     /// SHA-256 over name and version of each native resource of this state, by type, hex.

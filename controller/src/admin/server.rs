@@ -1,16 +1,17 @@
 //! The service: every call is an administrator's, and goes to its family.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status, async_trait};
 use xds_api::maille::v1::admin_server::{Admin, AdminServer};
 use xds_api::maille::v1::{
-    ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, CreateTokenRequest,
-    CreateTokenResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
-    IssuanceLogRequest, ListTokensRequest, ListTokensResponse, MembersRequest, MembersResponse,
-    ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse, RevokeTokenRequest,
-    RevokeTokenResponse, SaveSnapshotRequest, StatusRequest, StatusResponse,
-    TransferLeadershipRequest, TransferLeadershipResponse,
+    ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
+    AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
+    GetRequest, GetResponse, IssuanceLogRequest, ListTokensRequest, ListTokensResponse,
+    MembersRequest, MembersResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest,
+    RemoveMemberResponse, RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest,
+    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;
@@ -23,6 +24,8 @@ use crate::supervise::Stage;
 
 /// The largest apply: a whole mesh in one file. Far above what a person writes, far below what would hurt.
 const MAX_REQUEST: usize = 32 << 20;
+/// The longest wait of one call: a caller that went away is noticed by then.
+const AWAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// The parts that answer.
 #[derive(Debug, Clone)]
@@ -217,6 +220,17 @@ impl Admin for AdminService {
     ) -> Result<Response<ProxiesResponse>, Status> {
         self.author(&request)?;
         self.clients.proxies().await.map(Response::new)
+    }
+
+    async fn await_live(
+        &self,
+        request: Request<AwaitLiveRequest>,
+    ) -> Result<Response<AwaitLiveResponse>, Status> {
+        self.author(&request)?;
+        let request = request.into_inner();
+        let limit = Duration::from_millis(u64::from(request.limit_millis)).min(AWAIT_LIMIT);
+        let answer = self.clients.await_live(request.index, limit).await;
+        answer.map(Response::new)
     }
 
     type SaveSnapshotStream = ChunkStream;

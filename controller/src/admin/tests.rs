@@ -87,6 +87,9 @@ impl Clients for Absent {
     async fn proxies(&self) -> Result<ProxiesResponse, Status> {
         absent()
     }
+    async fn await_live(&self, _: u64, _: Duration) -> Result<AwaitLiveResponse, Status> {
+        absent()
+    }
     fn streams(&self) -> u32 {
         7
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Status, async_trait};
-use xds_api::maille::v1::{ProxiesResponse, ReadState};
+use xds_api::maille::v1::{AwaitLiveResponse, ProxiesResponse, Proxy, ReadState};
 
+use super::live;
 use crate::admin::Clients;
 use crate::agreement::{Agreement, Peers};
 use crate::model::State;
@@ -17,6 +18,8 @@ use crate::xds::Xds;
 const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
 /// Between two looks.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at all clients of all controllers.
+const LIVE_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct AllClients {
@@ -35,15 +38,23 @@ impl AllClients {
     }
 }
 
-#[async_trait]
-impl Clients for AllClients {
-    async fn proxies(&self) -> Result<ProxiesResponse, Status> {
-        let state = self.agreement.state().borrow().clone();
+impl AllClients {
+    /// Every stream at any controller, by node.
+    async fn all(&self) -> Vec<Proxy> {
         let mut proxies = self.xds.proxies();
         proxies.extend(self.raft.proxies().await);
         proxies.sort_by(|one, other| {
             (&one.node, one.connected_at).cmp(&(&other.node, other.connected_at))
         });
+        proxies
+    }
+}
+
+#[async_trait]
+impl Clients for AllClients {
+    async fn proxies(&self) -> Result<ProxiesResponse, Status> {
+        let state = self.agreement.state().borrow().clone();
+        let proxies = self.all().await;
         let read = ReadState {
             index: state.mesh().index(),
             incarnation: state.mesh().incarnation(),
@@ -53,6 +64,19 @@ impl Clients for AllClients {
             state: Some(read),
             proxies,
         })
+    }
+
+    async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let streams = self.all().await;
+            let answer = live::judge(self.agreement.state().borrow().mesh(), streams, index);
+            let refused = answer.laggards.iter().any(|one| !one.last_nack.is_empty());
+            if answer.behind == 0 || refused || tokio::time::Instant::now() >= deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(LIVE_PAUSE).await;
+        }
     }
 
     fn streams(&self) -> u32 {

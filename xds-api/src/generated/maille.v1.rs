@@ -899,6 +899,46 @@ impl ::prost::Name for Proxy {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AwaitLiveRequest {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// How long this one call may take, in milliseconds; a controller cuts it to 30 s. Ask again to wait longer.
+    #[prost(uint32, tag = "2")]
+    pub limit_millis: u32,
+}
+impl ::prost::Name for AwaitLiveRequest {
+    const NAME: &'static str = "AwaitLiveRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.AwaitLiveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.AwaitLiveRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AwaitLiveResponse {
+    /// Live clients: those with a stream, and registered workloads without one.
+    #[prost(uint32, tag = "1")]
+    pub clients: u32,
+    /// How many of them have not acknowledged the index; 0: it is live.
+    #[prost(uint32, tag = "2")]
+    pub behind: u32,
+    /// Those, the ones that refused something first, at most 100. A registered workload without a stream has no controller.
+    #[prost(message, repeated, tag = "3")]
+    pub laggards: ::prost::alloc::vec::Vec<Proxy>,
+}
+impl ::prost::Name for AwaitLiveResponse {
+    const NAME: &'static str = "AwaitLiveResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.AwaitLiveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.AwaitLiveResponse".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SaveSnapshotRequest {}
 impl ::prost::Name for SaveSnapshotRequest {
     const NAME: &'static str = "SaveSnapshotRequest";
@@ -1334,6 +1374,30 @@ pub mod admin_client {
             req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "Proxies"));
             self.inner.unary(req, path, codec).await
         }
+        /// Waits until every live client has acknowledged all up to a mesh index; answers earlier where one refuses it, or the time is up.
+        pub async fn await_live(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AwaitLiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AwaitLiveResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/maille.v1.Admin/AwaitLive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "AwaitLive"));
+            self.inner.unary(req, path, codec).await
+        }
         /// A consistent snapshot, as the file format of `maille-controller`.
         pub async fn save_snapshot(
             &mut self,
@@ -1457,6 +1521,14 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::ProxiesRequest>,
         ) -> std::result::Result<tonic::Response<super::ProxiesResponse>, tonic::Status>;
+        /// Waits until every live client has acknowledged all up to a mesh index; answers earlier where one refuses it, or the time is up.
+        async fn await_live(
+            &self,
+            request: tonic::Request<super::AwaitLiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AwaitLiveResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the SaveSnapshot method.
         type SaveSnapshotStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::SnapshotChunk, tonic::Status>,
@@ -2099,6 +2171,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ProxiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Admin/AwaitLive" => {
+                    #[allow(non_camel_case_types)]
+                    struct AwaitLiveSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::AwaitLiveRequest>
+                    for AwaitLiveSvc<T> {
+                        type Response = super::AwaitLiveResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AwaitLiveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::await_live(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AwaitLiveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -60,6 +60,10 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>, workload: &Name) -> Option<
             detected.extend((port.protocol == Protocol::Detect).then_some(port.number));
         }
     }
+    if chains.is_empty() {
+        // Envoy takes no listener without chains, and there is nothing to take in.
+        return None;
+    }
     let mut listener = chain::bound(&listeners.mesh)?;
     listener.name = name.to_string();
     listener.traffic_direction = TrafficDirection::Inbound as i32;

@@ -1,0 +1,83 @@
+//! Whether a state of the mesh is live: whether everybody who is there has acknowledged it. Who has no stream anywhere counts as behind.
+
+use std::collections::BTreeSet;
+
+use xds_api::maille::v1::{AwaitLiveResponse, Proxy};
+
+use crate::model::{Mesh, MeshMode};
+
+/// How many of those that are behind are named.
+const NAMED: usize = 100;
+
+/// Looks at every stream of every controller, and at the registered workloads, which have one or are behind.
+pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveResponse {
+    let connected: BTreeSet<&str> = streams.iter().map(|one| one.node.as_str()).collect();
+    let absent: Vec<Proxy> = mesh
+        .instances()
+        .iter()
+        .filter(|(_, entry)| entry.instance.mesh() != MeshMode::None)
+        .filter(|(name, _)| !connected.contains(name.to_string().as_str()))
+        .map(|(name, entry)| Proxy {
+            node: name.to_string(),
+            spiffe_id: entry.instance.identity.clone(),
+            ..Default::default()
+        })
+        .collect();
+    let clients = streams.len() + absent.len();
+    let late = streams.into_iter().filter(|one| one.clean_through < index);
+    let mut laggards: Vec<Proxy> = late.chain(absent).collect();
+    let behind = laggards.len();
+    laggards.sort_by_key(|one| one.last_nack.is_empty());
+    laggards.truncate(NAMED);
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    AwaitLiveResponse {
+        clients: count(clients),
+        behind: count(behind),
+        laggards,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::model::Command;
+    use crate::model::tests::{Log, instance};
+
+    fn stream(node: &str, clean_through: u64, nack: &str) -> Proxy {
+        Proxy {
+            node: node.to_owned(),
+            controller: "c1".to_owned(),
+            clean_through,
+            last_nack: nack.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    /// The names of those behind index 9, the refusing ones first.
+    fn behind(streams: Vec<Proxy>) -> (u32, Vec<String>) {
+        let mut log = Log::new();
+        log.run(Command::Register(instance("web-1", 1)))
+            .accepted()
+            .unwrap();
+        let answer = judge(log.state.mesh(), streams, 9);
+        let names = answer.laggards.into_iter().map(|one| one.node).collect();
+        (answer.clients, names)
+    }
+
+    #[test]
+    fn who_has_not_acknowledged_it_or_has_no_stream_is_behind() {
+        assert_eq!(behind(vec![stream("default/web-1", 9, "")]), (1, vec![]));
+        let absent = vec!["default/web-1".to_owned()];
+        assert_eq!(behind(vec![]), (1, absent.clone()));
+        assert_eq!(behind(vec![stream("x/y", 12, "")]), (2, absent));
+        let several = vec![
+            stream("default/web-1", 8, ""),
+            stream("x/y", 9, ""),
+            stream("x/z", 3, "no such thing"),
+        ];
+        let expected = vec!["x/z".to_owned(), "default/web-1".to_owned()];
+        assert_eq!(behind(several), (3, expected));
+    }
+}
