@@ -1,6 +1,7 @@
 //! The command line. Every flag's help is its manual.
 
 pub mod dev;
+pub mod envoy;
 pub mod objects;
 pub mod operate;
 
@@ -102,6 +103,8 @@ pub enum Command {
     Proxies(operate::Proxies),
     /// Asks one sidecar on this machine: status, configuration, metrics, log level.
     Proxy(operate::Proxy),
+    /// Runs an Envoy in the mesh, or prints its bootstrap.
+    Envoy(envoy::Envoy),
     /// Lists the routes: for each rule its matches, backends with weights, and timeouts.
     Routes(objects::Routes),
     /// Saves, inspects and restores snapshots of the whole mesh.

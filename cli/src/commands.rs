@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod delete;
 mod documents;
+mod envoy;
 mod get;
 mod members;
 mod outcome;
@@ -48,6 +49,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Proxies(_) => proxies::run(&open()?, printer).await,
         Command::Proxy(args) => proxy::run(args, printer).await,
         Command::Routes(args) => routes::run(args, &open()?, printer).await,
+        Command::Envoy(args) => envoy::run(args, printer).await,
         Command::Snapshot(args) => snapshot::run(args, open, printer).await,
         Command::Completions(args) => completions::run(args),
         Command::Version(args) => version::run(args, open, printer).await,

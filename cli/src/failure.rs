@@ -28,7 +28,7 @@ pub enum Exit {
 
 /// The text that `maille --help` shows about exit codes.
 pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or a check did not pass; 2 wrong command line; 3 not found; 4 input refused; \
-                              5 no controller reachable or no quorum; 6 not allowed; 130 interrupted.";
+                              5 no controller reachable or no quorum; 6 not allowed; 130 interrupted. `maille envoy run` ends with Envoy's own code.";
 
 /// A failed command: what was attempted, why it failed, what to do next.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub struct Failure {
     places: Vec<Place>,
     next: Option<String>,
     source: Option<anyhow::Error>,
+    code: Option<u8>,
 }
 
 /// One mistake in an input file.
@@ -65,6 +66,7 @@ impl Failure {
             places: Vec::new(),
             next: None,
             source: None,
+            code: None,
         }
     }
 
@@ -94,9 +96,21 @@ impl Failure {
         self
     }
 
-    /// The code the process ends with.
+    /// Ends the process with a code that is not ours: that of a program which was run.
+    #[must_use]
+    pub fn with_code(mut self, code: u8) -> Failure {
+        self.code = Some(code);
+        self
+    }
+
+    /// What kind of failure it is.
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// The code the process ends with.
+    pub fn code(&self) -> u8 {
+        self.code.unwrap_or(self.exit as u8)
     }
 
     /// Turns a controller's refusal into words. `doing` says what was attempted; `documents` are the inputs, for quoting lines.

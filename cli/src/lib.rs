@@ -15,4 +15,6 @@ pub mod reference;
 
 pub mod dev;
 
+pub mod envoy;
+
 pub mod commands;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             say_failure(&failure);
-            ExitCode::from(failure.exit() as u8)
+            ExitCode::from(failure.code())
         }
     }
 }

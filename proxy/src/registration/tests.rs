@@ -53,7 +53,7 @@ impl Service for Fake {
         let (namespace, name) = (instance.namespace, instance.name);
         let caller = caller.unwrap_or_default();
         let mesh = Mesh::try_from(instance.mesh).unwrap();
-        assert_eq!((mesh, instance.mesh_port), (Mesh::Native, 4743));
+        assert_eq!((mesh, instance.mesh_port), (Mesh::Envoy, 4743));
         self.note(format!(
             "register {namespace}/{name} by {caller}: {}",
             ports.join(", ")
@@ -117,7 +117,7 @@ async fn world() -> World {
     let settings = Settings {
         controllers,
         config,
-        mesh: Mesh::Native,
+        mesh: Mesh::Envoy,
     };
     World {
         registration: start(settings, identity, receiver, &tasks),

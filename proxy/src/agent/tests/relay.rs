@@ -32,7 +32,10 @@ const LOADS: &str = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoa
 
 /// Answers a call with its own bytes as they come, then with trailers; remembers who called with which headers.
 #[derive(Clone, Default)]
-struct Echo(Arc<Mutex<Vec<(Option<String>, HeaderMap)>>>);
+struct Echo(Arc<Mutex<Vec<Seen>>>);
+
+/// The caller's identity and the headers of one call.
+type Seen = (Option<String>, HeaderMap);
 
 impl NamedService for Echo {
     const NAME: &'static str = "envoy.service.load_stats.v3.LoadReportingService";
