@@ -17,6 +17,7 @@ dev: setup
 	@$(BIN)/maille dev $(ARGS)
 
 test: setup
+	tests/peers/fetch envoy
 	$(BUILD)
 	cargo test --workspace --no-fail-fast
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub struct Binaries {
     directory: PathBuf,
+    envoy: PathBuf,
 }
 
 impl Binaries {
@@ -26,7 +27,10 @@ impl Binaries {
                 .expect("cargo puts tests two levels deep")
                 .to_owned();
             build(directory.ends_with("release"));
-            Binaries { directory }
+            Binaries {
+                envoy: envoy(),
+                directory,
+            }
         })
     }
 
@@ -49,6 +53,29 @@ impl Binaries {
     pub fn cli(&self) -> PathBuf {
         self.directory.join("maille")
     }
+
+    /// Envoy 1.40, as `tests/peers/fetch envoy` brings it.
+    ///
+    /// # Panics
+    /// Where it is not there: no test of it can go on.
+    pub fn envoy(&self) -> PathBuf {
+        let path = &self.envoy;
+        assert!(
+            path.exists(),
+            "{} is not there; run tests/peers/fetch envoy",
+            path.display()
+        );
+        path.clone()
+    }
+}
+
+/// What the environment says, else where the repository keeps it.
+fn envoy() -> PathBuf {
+    let said = std::env::var_os("ENVOY").map(PathBuf::from);
+    said.unwrap_or_else(|| {
+        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        crate_root.join("../target/peers/envoy")
+    })
 }
 
 fn build(release: bool) {

@@ -9,6 +9,9 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use xds_api::generated::maille::v1 as api;
 
+use tokio::process::Command;
+use xds_api::node::{ENVOY_AGENT, NATIVE_AGENT};
+
 use crate::account;
 use crate::binaries::Binaries;
 use crate::client;
@@ -22,9 +25,21 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 /// An acknowledgement takes milliseconds; the roster is exchanged once a second.
 const CLEAN_LIMIT: Duration = Duration::from_secs(15);
 
+/// What takes a workload's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// `maille-proxy run`.
+    #[default]
+    Native,
+    /// Envoy, with `maille-proxy agent` beside it.
+    Envoy,
+}
+
 /// What a sidecar stands beside.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What it is.
+    pub kind: Kind,
     /// The workload's namespace.
     pub namespace: String,
     /// The workload's name; its label `app` and its service account are the same.
@@ -40,6 +55,7 @@ impl Plan {
     pub fn caller(namespace: &str, name: &str) -> Plan {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         Plan {
+            kind: Kind::Native,
             namespace,
             name,
             ports: Vec::new(),
@@ -54,6 +70,12 @@ impl Plan {
             ports: vec![port],
             ..Plan::caller(namespace, name)
         }
+    }
+
+    /// As another kind.
+    #[must_use]
+    pub fn of(self, kind: Kind) -> Plan {
+        Plan { kind, ..self }
     }
 
     /// With one more label.
@@ -79,8 +101,12 @@ pub struct Sidecar {
     pub admin: SocketAddr,
     /// Probes and metrics.
     pub metrics: SocketAddr,
-    /// Its process, while it runs.
+    /// Its process, while it runs; of an Envoy, the agent's.
     pub process: Option<Process>,
+    /// The Envoy's own, while it runs.
+    pub envoy: Option<Process>,
+    /// Where that has its administration.
+    pub envoy_admin: SocketAddr,
     home: PathBuf,
 }
 
@@ -111,7 +137,7 @@ impl Sidecar {
         std::fs::create_dir_all(&home)?;
         let token = home.join("token");
         std::fs::write(&token, cluster.token(&plan.namespace, &plan.name).await?)?;
-        let [mesh, outbound, dns, admin, metrics] = [(); 5].map(|()| ports::free());
+        let [mesh, outbound, dns, admin, metrics, envoy_admin] = [(); 6].map(|()| ports::free());
         let sidecar = Sidecar {
             plan,
             mesh,
@@ -120,6 +146,8 @@ impl Sidecar {
             admin,
             metrics,
             process: None,
+            envoy: None,
+            envoy_admin,
             home,
         };
         let mut config = sidecar.config(cluster, &token);
@@ -186,7 +214,11 @@ impl Sidecar {
     /// # Errors
     /// The binary cannot be started.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let arguments = ["run".into(), "--config".into(), self.file()];
+        let role = match self.plan.kind {
+            Kind::Native => "run",
+            Kind::Envoy => "agent",
+        };
+        let arguments = [role.into(), "--config".into(), self.file()];
         let name = format!("proxy-{}", self.plan.name);
         self.process = Some(Process::start(
             &name,
@@ -212,7 +244,57 @@ impl Sidecar {
             Ok::<_, anyhow::Error>(())
         });
         let outcome = ready.await;
-        outcome.with_context(|| self.process.as_ref().map(Process::tail).unwrap_or_default())
+        outcome.with_context(|| self.process.as_ref().map(Process::tail).unwrap_or_default())?;
+        match self.plan.kind {
+            Kind::Native => Ok(()),
+            Kind::Envoy => self.envoy_ready().await,
+        }
+    }
+
+    /// Starts the Envoy where it does not run, and waits until it serves.
+    async fn envoy_ready(&mut self) -> anyhow::Result<()> {
+        if self.envoy.is_none() {
+            let bootstrap = self.home.join("envoy.yaml");
+            std::fs::write(&bootstrap, self.bootstrap().await?)?;
+            let base = self.envoy_admin.port().to_string();
+            let arguments = [
+                "--config-path".into(),
+                bootstrap.into_os_string(),
+                "--concurrency".into(),
+                "1".into(),
+                "--base-id".into(),
+                base.into(),
+                "--drain-time-s".into(),
+                "5".into(),
+            ];
+            let name = format!("envoy-{}", self.plan.name);
+            let program = Binaries::get().envoy();
+            self.envoy = Some(Process::start(&name, &self.home, &program, &arguments)?);
+        }
+        let process = self.envoy.as_mut().context("it was started")?;
+        let what = format!("the Envoy of {} is ready", self.plan.name);
+        let admin = self.envoy_admin;
+        let ready = wait::until(&what, READY_LIMIT, async || {
+            process.alive()?;
+            let answer = client::get(admin, "/ready").await?;
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+            Ok::<_, anyhow::Error>(())
+        });
+        let outcome = ready.await;
+        outcome.with_context(|| self.envoy.as_ref().map(Process::tail).unwrap_or_default())
+    }
+
+    /// What `maille envoy bootstrap` prints for it.
+    async fn bootstrap(&self) -> anyhow::Result<Vec<u8>> {
+        let output = Command::new(Binaries::get().cli())
+            .args(["envoy", "bootstrap", "--config"])
+            .arg(self.file())
+            .args(["--admin-port", &self.envoy_admin.port().to_string()])
+            .output()
+            .await?;
+        let failure = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "no bootstrap: {failure}");
+        Ok(output.stdout)
     }
 
     /// Waits until it has acknowledged all that concerns it up to a mesh index.
@@ -228,10 +310,14 @@ impl Sidecar {
                 .proxies(api::ProxiesRequest {})
                 .await?
                 .into_inner();
+            let kind = match self.plan.kind {
+                Kind::Native => NATIVE_AGENT,
+                Kind::Envoy => ENVOY_AGENT,
+            };
             let own = answer
                 .proxies
                 .iter()
-                .find(|proxy| proxy.node == self.node());
+                .find(|proxy| proxy.node == self.node() && proxy.kind == kind);
             let own = own.with_context(|| format!("not among {} proxies", answer.proxies.len()))?;
             let (through, nack) = (own.clean_through, &own.last_nack);
             ensure!(

@@ -8,7 +8,7 @@ use maille_tests::binaries::Binaries;
 use maille_tests::cluster::{self, Cluster, TRUST_DOMAIN, writer};
 use maille_tests::mesh::{NAMESPACE, object, route, service};
 use maille_tests::process::{self, Finished};
-use maille_tests::sidecar::{Plan, Sidecar};
+use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use serde_json::{Value, json};
 use xds_api::generated::maille::v1 as api;
@@ -86,6 +86,7 @@ async fn tokens_and_identities_that_do_not_fit_are_refused() -> anyhow::Result<(
     let client = |token: &str| {
         let (namespace, name) = (NAMESPACE.to_owned(), format!("w-{token}"));
         Plan {
+            kind: Kind::Native,
             namespace,
             name,
             ports: Vec::new(),
