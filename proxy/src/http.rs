@@ -27,6 +27,6 @@ pub use mesh::{Arrival, Kind, arrive, exchange};
 pub use replay::Replay;
 pub use retry::{backoff, grpc_status, is_gateway_error, worth_retrying};
 pub use rewrite::{redirect, rewrite};
-pub use serve::{Handler, answer, serve_http1, serve_http2};
+pub use serve::{Handler, answer, serve_http1, serve_http1_until, serve_http2, serve_http2_until};
 pub use upgrade::Upgrade;
 pub use watch::Watch;

@@ -3,6 +3,7 @@
 //! The mesh port takes both what peers send there, mutual TLS with `maille/1` in it, and what was redirected from an
 //! application's port, which is unmeshed. The original destination tells which.
 
+mod foreign;
 mod mesh;
 mod plain;
 mod port;

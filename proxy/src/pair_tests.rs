@@ -1,6 +1,7 @@
 //! A pair of proxies on the loopback, end to end: what the application sees, and what the client gets.
 
 mod failures;
+mod foreign;
 mod http1;
 mod http2;
 mod opaque;

@@ -4,11 +4,13 @@ mod flow;
 
 use crate::metrics::ConnectionMetrics;
 use crate::net;
+use crate::tls;
 use crate::wire::Tunnel;
 use bytes::Bytes;
-use flow::{from_tunnel, to_tcp, to_tunnel};
+use flow::{copy, from_tunnel, to_tcp, to_tunnel};
 use std::io;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// What the accepted side is connected with.
 #[derive(Debug)]
@@ -80,6 +82,31 @@ pub async fn relay_in(
     let ended = both(up, down, cut).await;
     if ended.is_err() {
         tunnel.send.reset();
+        net::reset(application);
+    }
+    ended
+}
+
+/// The accepted side is one TLS connection for one opaque connection. `first` has been read from it already.
+pub async fn relay_secured(
+    mut client: TlsStream<tls::Socket>,
+    first: Bytes,
+    mut application: TcpStream,
+    metrics: &ConnectionMetrics,
+    cut: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (client_reader, client_writer) = tokio::io::split(&mut client);
+    let (application_reader, application_writer) = application.split();
+    let up = copy(client_reader, first, application_writer, &metrics.read);
+    let down = copy(
+        application_reader,
+        Bytes::new(),
+        client_writer,
+        &metrics.written,
+    );
+    let ended = both(up, down, cut).await;
+    if ended.is_err() {
+        net::reset(client.into_inner().0.into_inner());
         net::reset(application);
     }
     ended

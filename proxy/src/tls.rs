@@ -18,8 +18,40 @@ use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use verify::ClientVerifier;
 
-/// ALPN of the native wire.
-pub const MAILLE_1: &[u8] = b"maille/1";
+/// What is spoken over a connection, as ALPN names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `maille/1`: native to native.
+    Native,
+    /// Plain HTTP/2 of an Envoy or a gRPC program. The target port stands in SNI.
+    Http2,
+    /// Plain HTTP/1 of an Envoy.
+    Http1,
+    /// The bytes of one opaque connection.
+    Opaque,
+}
+
+impl Form {
+    /// Every form, the best first.
+    const ALL: [Self; 4] = [Self::Native, Self::Http2, Self::Http1, Self::Opaque];
+
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Native => b"maille/1",
+            Self::Http2 => b"h2",
+            Self::Http1 => b"http/1.1",
+            Self::Opaque => b"maille-tcp",
+        }
+    }
+
+    fn of(state: &CommonState) -> Option<Self> {
+        let agreed = state.alpn_protocol()?;
+        Self::ALL.into_iter().find(|form| form.alpn() == agreed)
+    }
+}
+
+/// What SNI ends with; before it stands the target port.
+const SNI: &str = ".maille";
 /// What a handshake may take at the accepting side. A busy machine and a slow link take a second, nobody takes ten.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Sessions kept for one endpoint: tickets are used once, and few connections are opened to one endpoint.
@@ -48,8 +80,21 @@ pub enum TlsError {
     #[error("the peer's certificate does not hold: {0}")]
     Peer(String),
     /// It speaks something else.
-    #[error("the peer does not speak maille/1")]
+    #[error("the peer does not speak the protocol that was asked for")]
     Protocol,
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What it runs on.
+    pub tls: tokio_rustls::server::TlsStream<Socket>,
+    /// Who called.
+    pub peer: PeerIdentity,
+    /// What is spoken.
+    pub form: Form,
+    /// The target port that SNI names. None: it names none; then only the native form can say.
+    pub port: Option<u16>,
 }
 
 /// This workload's certificate and what it trusts, ready for handshakes. Made anew when either changes.
@@ -86,7 +131,7 @@ impl Mesh {
             .map_err(TlsError::Certificate)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(certificate.clone());
-        server.alpn_protocols = vec![MAILLE_1.to_vec()];
+        server.alpn_protocols = Form::ALL.map(|form| form.alpn().to_vec()).into();
         server.ticketer = ticketer()?;
         Ok(Self {
             identity,
@@ -102,8 +147,8 @@ impl Mesh {
         &self.identity
     }
 
-    /// A configuration for one endpoint: it demands `expected`, and keeps that endpoint's sessions.
-    pub fn client(&self, expected: &Arc<str>) -> Result<Arc<ClientConfig>, TlsError> {
+    /// A configuration for one endpoint: it demands `expected`, speaks `form` alone, and keeps that endpoint's sessions.
+    pub fn client(&self, expected: &Arc<str>, form: Form) -> Result<Arc<ClientConfig>, TlsError> {
         let (roots, expected) = (self.roots.clone(), expected.clone());
         let verifier = ExpectIdentity::new(roots, expected, &self.provider);
         let mut client = ClientConfig::builder_with_provider(self.provider.clone())
@@ -112,24 +157,34 @@ impl Mesh {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(self.certificate.clone());
-        client.alpn_protocols = vec![MAILLE_1.to_vec()];
+        client.alpn_protocols = vec![form.alpn().to_vec()];
         client.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(Arc::new(client))
     }
 
-    /// The accepting side of a handshake: who called.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> Result<(tokio_rustls::server::TlsStream<Socket>, PeerIdentity), TlsError> {
+    /// The accepting side of a handshake: who called, for which port, and how it speaks.
+    pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, TlsError> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.server.clone());
         let handshake = acceptor.accept_with(buffered(stream), |state| {
             state.set_buffer_limit(Some(TLS_BUFFER))
         });
         let tls = within(HANDSHAKE_LIMIT, handshake).await?;
-        let peer = checked(tls.get_ref().1)?;
-        Ok((tls, peer))
+        let state = tls.get_ref().1;
+        let form = Form::of(state).ok_or(TlsError::Protocol)?;
+        let (peer, port) = (checked(state)?, state.server_name().and_then(target));
+        Ok(Accepted {
+            tls,
+            peer,
+            form,
+            port,
+        })
     }
+}
+
+/// The port in `8080.maille`.
+fn target(name: &str) -> Option<u16> {
+    let port: u16 = name.strip_suffix(SNI)?.parse().ok()?;
+    (port > 0).then_some(port)
 }
 
 /// Tickets that only this configuration can read: they end with the certificate and the roots they were made under.
@@ -144,14 +199,23 @@ pub async fn connect(
     stream: TcpStream,
     limit: Duration,
 ) -> Result<tokio_rustls::client::TlsStream<Socket>, TlsError> {
-    let name = ServerName::try_from(format!("{port}.maille"))
+    let name = ServerName::try_from(format!("{port}{SNI}"))
         .expect("a number and `.maille` are a valid host name");
+    let asked = client.alpn_protocols.clone();
     let connector = tokio_rustls::TlsConnector::from(client);
     let handshake = connector.connect_with(name, buffered(stream), |state| {
         state.set_buffer_limit(Some(TLS_BUFFER))
     });
     let tls = within(limit, handshake).await?;
-    checked(tls.get_ref().1)?;
+    let state = tls.get_ref().1;
+    // A server that knows no ALPN agrees to nothing, and would be spoken to in a form that nobody has named.
+    if !asked
+        .iter()
+        .any(|asked| state.alpn_protocol() == Some(asked))
+    {
+        return Err(TlsError::Protocol);
+    }
+    checked(state)?;
     Ok(tls)
 }
 
@@ -183,12 +247,9 @@ async fn within<T>(
     }
 }
 
-/// What holds for full and resumed sessions alike: the protocol, the peer, and that its certificate has not ended.
-/// A resumed session is not verified again by TLS itself.
+/// What holds for full and resumed sessions alike: the peer, and that its certificate has not ended. A resumed session is
+/// not verified again by TLS itself.
 fn checked(state: &CommonState) -> Result<PeerIdentity, TlsError> {
-    if state.alpn_protocol() != Some(MAILLE_1) {
-        return Err(TlsError::Protocol);
-    }
     let leaf = state.peer_certificates().and_then(<[_]>::first);
     let leaf = leaf.ok_or_else(|| TlsError::Peer("there is none".to_owned()))?;
     if resumed(state) {

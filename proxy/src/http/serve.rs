@@ -33,8 +33,22 @@ pub trait Handler: Clone + Send + Sync + 'static {
 }
 
 /// Serves one HTTP/1 connection until either side ends it, or a drain and the request under way have.
-pub async fn serve_http1<I, H>(io: I, mut work: Work, tasks: Tasks, handler: H)
+pub async fn serve_http1<I, H>(io: I, work: Work, tasks: Tasks, handler: H)
 where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    serve_http1_until(io, work, tasks, std::future::pending(), handler).await;
+}
+
+/// The same; what `ending` tells is as good as a drain.
+pub async fn serve_http1_until<I, H>(
+    io: I,
+    mut work: Work,
+    tasks: Tasks,
+    ending: impl Future<Output = ()>,
+    handler: H,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
@@ -50,10 +64,16 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let told = async {
+        tokio::select! {
+            () = work.drained() => {}
+            () = ending => {}
+        }
+    };
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = work.drained() => {
+        () = told => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -120,10 +140,21 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     H: Handler,
 {
-    let ended = wire::serve(io, work, std::future::pending(), |stream| {
-        answer_http2(&handler, stream)
-    })
-    .await;
+    serve_http2_until(io, work, std::future::pending(), handler).await;
+}
+
+/// The same; what `ending` tells is as good as a drain.
+pub async fn serve_http2_until<I, H>(
+    io: I,
+    work: Work,
+    ending: impl Future<Output = ()>,
+    handler: H,
+) where
+    I: AsyncRead + AsyncWrite + Unpin,
+    H: Handler,
+{
+    let serving = wire::serve(io, work, ending, |stream| answer_http2(&handler, stream));
+    let ended = serving.await;
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP/2 connection ended");
     }

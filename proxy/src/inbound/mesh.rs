@@ -1,6 +1,7 @@
-//! A connection of a peer: mutual TLS, then `maille/1`.
+//! A connection of a peer: mutual TLS, then `maille/1`; what others speak goes to `foreign`.
 
 use super::Inbound;
+use super::foreign;
 use super::port::PortView;
 use super::request::{Caller, ToPort};
 use crate::detect::Detected;
@@ -12,7 +13,7 @@ use crate::net::Prefixed;
 use crate::opening::{Opening, open};
 use crate::snapshot::Protocol;
 use crate::tcp::{Upstream, relay_in};
-use crate::tls;
+use crate::tls::{self, Accepted, Form};
 use crate::wire::{self, Stream, Tunnel};
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -32,7 +33,12 @@ pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAdd
             .error(Direction::Inbound, "", "no_certificate");
         return;
     };
-    let (tls, peer) = match mesh.accept(stream).await {
+    let Accepted {
+        tls,
+        peer,
+        form,
+        port,
+    } = match mesh.accept(stream).await {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(%error, "a peer was refused");
@@ -50,6 +56,18 @@ pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAdd
     );
     let valid = tls::valid_for(state);
     let caller = Caller::new(inbound, local, Some(peer));
+    match (form, port) {
+        (Form::Native, _) => {}
+        // Boxed: what peers mostly speak must not take its room.
+        (form, Some(port)) => {
+            return Box::pin(foreign::serve(caller, tls, form, port, valid)).await;
+        }
+        (_, None) => {
+            return shared
+                .metrics
+                .error(Direction::Inbound, "", "no_target_port");
+        }
+    }
     let ended = wire::serve(tls, shared.work, tokio::time::sleep(valid), |stream| {
         serve_stream(caller.clone(), stream)
     });
@@ -178,7 +196,7 @@ async fn http_or_rest(
     }
 }
 
-async fn connect(view: &PortView) -> io::Result<TcpStream> {
+pub(super) async fn connect(view: &PortView) -> io::Result<TcpStream> {
     let application = view
         .application
         .as_ref()

@@ -3,14 +3,21 @@
 use crate::wire::{TunnelReceive, TunnelSend};
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
+use std::future::poll_fn;
 use std::io;
-use tokio::io::AsyncWriteExt;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// What is read first: a request or answer of most protocols.
 const SMALL: usize = 4 * 1024;
 /// What is read when a connection carries bulk: four TLS records.
 const LARGE: usize = 64 * 1024;
+
+/// What is read at once of a TLS stream: one record.
+const RECORD: usize = 16 * 1024;
 
 /// Reads as much as the connection tends to bring.
 struct Reader<'a> {
@@ -106,4 +113,43 @@ pub(super) async fn to_tcp(
         to.write_all(&bytes).await?;
         counter.inc_by(bytes.len() as u64);
     }
+}
+
+/// Where one side is TLS, whose bytes can neither be waited for nor be tried for without being read.
+pub(super) async fn copy<R, W>(
+    mut from: R,
+    first: Bytes,
+    mut to: W,
+    counter: &Counter,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut bytes = first;
+    loop {
+        if !bytes.is_empty() {
+            to.write_all(&bytes).await?;
+            to.flush().await?;
+            counter.inc_by(bytes.len() as u64);
+        }
+        match read(&mut from).await? {
+            Some(next) => bytes = next,
+            None => return to.shutdown().await,
+        }
+    }
+}
+
+/// Reads over the stack, so that an idle connection holds no buffer.
+async fn read<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Bytes>> {
+    poll_fn(|context| {
+        let mut room = [MaybeUninit::uninit(); RECORD];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *from).poll_read(context, &mut read))?;
+        let filled = read.filled();
+        Poll::Ready(Ok(
+            (!filled.is_empty()).then(|| Bytes::copy_from_slice(filled))
+        ))
+    })
+    .await
 }

@@ -14,7 +14,13 @@ async fn handshake(
     let limit = Duration::from_secs(5);
     let accepting = async {
         let (stream, _) = net::accept(&listener).await;
-        let (mut tls, peer) = server.accept(stream).await?;
+        let Accepted {
+            mut tls,
+            peer,
+            form,
+            port,
+        } = server.accept(stream).await?;
+        assert_eq!((form, port), (Form::Native, Some(8080)));
         tokio::io::AsyncWriteExt::write_all(&mut tls, b"x")
             .await
             .unwrap();
@@ -38,7 +44,7 @@ async fn handshake(
 async fn both_sides_prove_who_they_are_and_the_second_time_is_resumed() {
     let authority = Authority::new();
     let (server, client) = (authority.mesh("demo", "api"), authority.mesh("demo", "web"));
-    let config = client.client(&server.identity().id).unwrap();
+    let config = client.client(&server.identity().id, Form::Native).unwrap();
     let (peer, resumed) = handshake(&server, config.clone()).await;
     assert_eq!(&*peer.unwrap().id, "spiffe://mesh.test/ns/demo/sa/web");
     assert!(!resumed.unwrap());
@@ -52,7 +58,7 @@ async fn an_endpoint_with_another_identity_is_refused() {
     let authority = Authority::new();
     let (server, client) = (authority.mesh("demo", "api"), authority.mesh("demo", "web"));
     let config = client
-        .client(&"spiffe://mesh.test/ns/demo/sa/db".into())
+        .client(&"spiffe://mesh.test/ns/demo/sa/db".into(), Form::Native)
         .unwrap();
     let (_, answer) = handshake(&server, config).await;
     let text = answer.unwrap_err().to_string();
@@ -64,14 +70,37 @@ async fn a_certificate_of_another_authority_is_refused_on_both_sides() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let server = ours.mesh("demo", "api");
     let stranger = theirs.mesh("demo", "web");
-    let (accepted, called) =
-        handshake(&server, stranger.client(&server.identity().id).unwrap()).await;
+    let (accepted, called) = handshake(
+        &server,
+        stranger
+            .client(&server.identity().id, Form::Native)
+            .unwrap(),
+    )
+    .await;
     assert!(accepted.is_err() && called.is_err());
     let lenient = theirs.mesh_trusting("demo", "web", &[&ours, &theirs]);
-    let (accepted, called) =
-        handshake(&server, lenient.client(&server.identity().id).unwrap()).await;
+    let (accepted, called) = handshake(
+        &server,
+        lenient.client(&server.identity().id, Form::Native).unwrap(),
+    )
+    .await;
     assert!(
         accepted.is_err() && called.is_err(),
         "{accepted:?} {called:?}"
     );
+}
+
+#[test]
+fn sni_names_the_target_port() {
+    for (name, port) in [
+        ("8080.maille", Some(8080)),
+        ("65535.maille", Some(65_535)),
+        ("0.maille", None),
+        ("65536.maille", None),
+        ("a.8080.maille", None),
+        ("8080.maille.org", None),
+        (".maille", None),
+    ] {
+        assert_eq!(target(name), port, "{name}");
+    }
 }

@@ -5,7 +5,7 @@ use crate::metrics::Metrics;
 use crate::net::{self, ConnectError};
 use crate::snapshot::MeshAddress;
 use crate::supervise::Tasks;
-use crate::tls::{self, Mesh, TlsError};
+use crate::tls::{self, Form, Mesh, TlsError};
 use rustls::ClientConfig;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -249,7 +249,7 @@ impl MeshDial {
             return Ok((made_from.clone(), client.clone()));
         }
         let client = mesh
-            .client(&self.expected)
+            .client(&self.expected, Form::Native)
             .map_err(|cause| DialError::Tls {
                 address: self.address,
                 cause,

@@ -182,6 +182,8 @@ async fn another_service_is_not_passed_on() {
     for path in ["/maille.v1.Identity/Certify", "/x", "/"] {
         let status = Call::open(&world, path).await.status().await;
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        // In the agent's own words, not in the controller's.
+        assert!(status.message().contains("the agent serves"), "{status}");
     }
     assert!(echo.0.lock().unwrap().is_empty());
 }

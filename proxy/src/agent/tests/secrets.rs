@@ -4,6 +4,7 @@ use super::World;
 use crate::agent::certificate;
 use crate::fakes::Authority;
 use prost::Message;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -38,6 +39,12 @@ fn read(any: &Any) -> (String, String) {
     )
 }
 
+/// The next response.
+async fn soon<T>(responses: &mut Streaming<T>) -> T {
+    let message = tokio::time::timeout(Duration::from_secs(10), responses.message());
+    message.await.expect("nothing came").unwrap().unwrap()
+}
+
 /// A client of the delta form, which acknowledges what it takes.
 struct Delta {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
@@ -64,7 +71,7 @@ impl Delta {
     }
 
     async fn take(&mut self) -> DeltaDiscoveryResponse {
-        let response = self.responses.message().await.unwrap().unwrap();
+        let response = soon(&mut self.responses).await;
         let acknowledgement = DeltaDiscoveryRequest {
             type_url: TypeUrl::Secret.to_string(),
             response_nonce: response.nonce.clone(),
@@ -134,7 +141,7 @@ async fn a_client_of_whole_states_is_served_too() {
     let mut responses = responses.unwrap().into_inner();
     for _ in 0..2 {
         let credentials = world.certify();
-        let response = responses.message().await.unwrap().unwrap();
+        let response = soon(&mut responses).await;
         assert_eq!(
             read(&response.resources[0]).0,
             certificate::chain(&credentials)
