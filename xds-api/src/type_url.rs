@@ -5,6 +5,7 @@ use std::fmt;
 use prost::Name;
 
 use crate::envoy::config::cluster::v3::Cluster;
+use crate::envoy::config::core::v3::TypedExtensionConfig;
 use crate::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::envoy::config::listener::v3::Listener;
 use crate::envoy::config::route::v3::RouteConfiguration;
@@ -21,17 +22,20 @@ pub enum TypeUrl {
     Secret,
     /// LDS.
     Listener,
+    /// ECDS.
+    Extension,
     /// RDS.
     Route,
 }
 
 impl TypeUrl {
     /// Every type, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Cluster,
         Self::Endpoints,
         Self::Secret,
         Self::Listener,
+        Self::Extension,
         Self::Route,
     ];
 
@@ -42,6 +46,7 @@ impl TypeUrl {
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
     }
@@ -53,6 +58,7 @@ impl TypeUrl {
             Self::Endpoints => "EDS",
             Self::Secret => "SDS",
             Self::Listener => "LDS",
+            Self::Extension => "ECDS",
             Self::Route => "RDS",
         }
     }
@@ -92,6 +98,9 @@ impl Served for Secret {
 impl Served for Listener {
     const TYPE: TypeUrl = TypeUrl::Listener;
 }
+impl Served for TypedExtensionConfig {
+    const TYPE: TypeUrl = TypeUrl::Extension;
+}
 impl Served for RouteConfiguration {
     const TYPE: TypeUrl = TypeUrl::Route;
 }
@@ -114,6 +123,7 @@ mod tests {
         check::<ClusterLoadAssignment>();
         check::<Secret>();
         check::<Listener>();
+        check::<TypedExtensionConfig>();
         check::<RouteConfiguration>();
         assert_eq!(TypeUrl::parse("type.googleapis.com/nope"), None);
     }

@@ -31,6 +31,7 @@ pub(crate) fn all_names(mesh: &Mesh, kind: TypeUrl) -> BTreeSet<Arc<str>> {
     match kind {
         TypeUrl::Listener => listener_names(mesh),
         TypeUrl::Secret => BTreeSet::from([names::roots(mesh.trust_domain())]),
+        TypeUrl::Extension => BTreeSet::new(),
         TypeUrl::Cluster | TypeUrl::Endpoints | TypeUrl::Route => {
             ports(mesh).map(|port| port.resource()).collect()
         }

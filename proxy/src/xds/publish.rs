@@ -128,8 +128,8 @@ impl Source<'_> {
             (None, TypeUrl::Route) => drop(next.routes.remove(name)),
             (None, TypeUrl::Cluster) => drop(next.clusters.remove(name)),
             (None, TypeUrl::Endpoints) => drop(next.endpoints.remove(name)),
-            // Listeners follow once everything else is in its place; roots are never let go.
-            (Some(Value::Listener(_)), _) | (None, TypeUrl::Secret) => {}
+            // Listeners follow once everything else is in its place; roots are never let go, and of extensions there are none.
+            (Some(Value::Listener(_)), _) | (None, TypeUrl::Secret | TypeUrl::Extension) => {}
         }
     }
 

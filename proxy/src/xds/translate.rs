@@ -54,5 +54,6 @@ pub(super) fn translate(kind: TypeUrl, name: &Arc<str>, body: &Bytes) -> Result<
             endpoints::translate(name, body).map(|value| Value::Endpoints(value.into()))
         }
         TypeUrl::Secret => secret::translate(name, body).map(|value| Value::Roots(value.into())),
+        TypeUrl::Extension => Err(Invalid::new("the native dialect has no extensions")),
     }
 }

@@ -75,6 +75,8 @@ mod tests {
             nonce: 7,
             resources: sizes.iter().enumerate().map(resource).collect(),
             removed: vec!["gone".into()],
+            missing: vec![],
+            version: None,
         };
         let frames = frames(
             &response,

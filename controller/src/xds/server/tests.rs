@@ -419,7 +419,7 @@ async fn equal_meshes_have_equal_hashes() {
     assert_eq!((index, before.clone()), two.xds.resource_hashes());
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
-        ["CDS", "EDS", "LDS", "RDS", "SDS"]
+        ["CDS", "ECDS", "EDS", "LDS", "RDS", "SDS"]
     );
     one.set_health(2);
     let mut published = one.xds.shared.published.subscribe();

@@ -54,5 +54,6 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
         TypeUrl::Cluster => cluster::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Secret => secret::translate(mesh, name),
+        TypeUrl::Extension => None,
     }
 }
