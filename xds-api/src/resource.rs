@@ -224,7 +224,7 @@ mod tests {
             assert_eq!(any.type_url, TypeUrl::Listener.as_str());
             assert_eq!(any.value, *resource.body());
             let whole = DiscoveryResponse::decode(resource.any().clone()).unwrap();
-            assert_eq!(whole.resources, [any.clone()]);
+            assert_eq!(whole.resources, std::slice::from_ref(any));
             assert_eq!(whole.encode_to_vec(), *resource.any());
             assert_eq!(Listener::decode(any.value.clone()).unwrap(), listener);
         }

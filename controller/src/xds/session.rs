@@ -232,5 +232,7 @@ impl Session {
     }
 }
 
+mod sotw;
+
 #[cfg(test)]
 mod tests;
