@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod forms;
+mod scenarios;
 mod stage;
 mod wire;
 

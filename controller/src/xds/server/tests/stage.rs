@@ -19,7 +19,7 @@ use super::*;
 use crate::agreement::AgreementError;
 use crate::model::command::{HealthChange, ReportHealth};
 use crate::model::tests::Log;
-use crate::model::{Applied, Command, Name, Proposal};
+use crate::model::{Applied, Command, Kind, Name, Proposal};
 use crate::pki::{Facts, Term};
 use crate::supervise::Supervisor;
 use crate::tls::Caller;
@@ -159,6 +159,12 @@ impl Stage {
     pub(super) fn put(&mut self, yaml: &str) {
         let yaml = yaml.replace("metadata: {", "metadata: {namespace: shop, ");
         self.log.put(&yaml).accepted().unwrap();
+        self.publish();
+    }
+
+    /// Deletes an object of the namespace `shop`.
+    pub(super) fn delete(&mut self, kind: Kind, name: &str) {
+        self.log.delete(kind, "shop", name).accepted().unwrap();
         self.publish();
     }
 

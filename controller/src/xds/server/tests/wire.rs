@@ -138,6 +138,12 @@ impl Talk {
 
     /// Lists all that is wanted of a type, with the nonce of its last response.
     async fn list(&self, kind: TypeUrl) {
+        let nonce = self.nonces.get(&kind).map(String::as_str);
+        self.say(kind, nonce.unwrap_or_default()).await;
+    }
+
+    /// Lists all that is wanted of a type, with any nonce.
+    pub(super) async fn say(&self, kind: TypeUrl, nonce: &str) {
         let Stream::State(stream) = &self.stream else {
             return;
         };
@@ -145,7 +151,7 @@ impl Talk {
         let request = DiscoveryRequest {
             type_url: kind.to_string(),
             resource_names: names.cloned().collect(),
-            response_nonce: self.nonces.get(&kind).cloned().unwrap_or_default(),
+            response_nonce: nonce.to_owned(),
             ..Default::default()
         };
         stream.send(request).await.unwrap();
@@ -175,6 +181,16 @@ impl Talk {
                 stream.send(request).await.unwrap();
             }
             Stream::State(_) => self.list(kind).await,
+        }
+    }
+
+    /// The next response of a type; what comes before it is acknowledged too.
+    pub(super) async fn take_of(&mut self, kind: TypeUrl) -> Heard {
+        loop {
+            let heard = self.take().await;
+            if heard.kind == kind {
+                return heard;
+            }
         }
     }
 
