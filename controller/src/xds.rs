@@ -1,4 +1,4 @@
-//! The mesh over xDS: delta ADS to native proxies.
+//! The mesh over xDS: to native proxies by delta ADS, and in every other form that the protocol has.
 //!
 //! `translate` makes resources of the mesh, `cache` keeps and shares them, `session` is one stream's state, `server` its
 //! IO, `roster` what is known of all streams. Absent: who may be whom (`identity`), and how the mesh came to be (`model`).
@@ -14,4 +14,4 @@ mod server;
 mod session;
 mod translate;
 
-pub use server::{AdsService, Xds};
+pub use server::Xds;

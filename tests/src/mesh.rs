@@ -15,7 +15,7 @@ use crate::application::Application;
 use crate::client::{self, Answer};
 use crate::cluster::Cluster;
 use crate::ports;
-use crate::sidecar::{Plan, Sidecar};
+use crate::sidecar::{Kind, Plan, Sidecar};
 use crate::wait;
 
 /// The namespace of everything in it.
@@ -50,8 +50,21 @@ impl Mesh {
     /// # Errors
     /// A part of it does not become ready.
     pub async fn start(protocol: &str, servers: &[&str]) -> anyhow::Result<Mesh> {
+        Mesh::of([Kind::Native; 2], protocol, servers).await
+    }
+
+    /// The same, where the caller's sidecar and the servers' are of given kinds.
+    ///
+    /// # Errors
+    /// A part of it does not become ready.
+    pub async fn of(
+        [calls, answers]: [Kind; 2],
+        protocol: &str,
+        servers: &[&str],
+    ) -> anyhow::Result<Mesh> {
         let cluster = Cluster::found(1).await?;
-        let caller = Sidecar::start(&cluster, Plan::caller(NAMESPACE, "caller")).await?;
+        let plan = Plan::caller(NAMESPACE, "caller").of(calls);
+        let caller = Sidecar::start(&cluster, plan).await?;
         let mut mesh = Mesh {
             cluster,
             caller,
@@ -59,8 +72,8 @@ impl Mesh {
             upstreams: Vec::new(),
         };
         for name in servers {
-            mesh.server(Plan::server(NAMESPACE, name, protocol, ports::free()))
-                .await?;
+            let plan = Plan::server(NAMESPACE, name, protocol, ports::free());
+            mesh.server(plan.of(answers)).await?;
         }
         Ok(mesh)
     }

@@ -14,7 +14,11 @@ pub mod type_url;
 
 pub mod resource;
 
+pub mod conversation;
+
 pub mod delta;
+pub mod services;
+pub mod sotw;
 
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, string};
 use thiserror::Error;
@@ -23,9 +23,24 @@ pub struct VersionError(String);
 impl Version {
     /// The version of these bytes.
     pub fn of(body: &[u8]) -> Self {
-        let hash = digest(&SHA256, body);
+        Self::head(digest(&SHA256, body).as_ref())
+    }
+
+    /// One version for a set of resources, which come in the order of their names.
+    pub fn of_all<'a>(resources: impl Iterator<Item = (&'a str, Self)>) -> Self {
+        let mut hash = Context::new(&SHA256);
+        for (name, version) in resources {
+            // The length keeps apart what would read the same one after the other.
+            hash.update(&(name.len() as u64).to_be_bytes());
+            hash.update(name.as_bytes());
+            hash.update(&version.0);
+        }
+        Self::head(hash.finish().as_ref())
+    }
+
+    fn head(hash: &[u8]) -> Self {
         let mut first = [0; 16];
-        first.copy_from_slice(&hash.as_ref()[..16]);
+        first.copy_from_slice(&hash[..16]);
         Self(first)
     }
 
@@ -63,15 +78,16 @@ pub struct Resource {
     name: Arc<str>,
     version: Version,
     segment: Bytes,
+    any: Bytes,
     body: Bytes,
     endpoints: Option<Arc<str>>,
 }
 
-/// Field 2 of `DeltaDiscoveryResponse`, `resources`.
+/// `resources` of `DeltaDiscoveryResponse` and of `DiscoveryResponse`.
 const FIELD_RESOURCES: u32 = 2;
 /// Fields of `Resource`.
 const FIELD_VERSION: u32 = 1;
-const FIELD_RESOURCE: u32 = 2;
+const FIELD_RESOURCE: u32 = FIELD_RESOURCES;
 const FIELD_NAME: u32 = 3;
 /// Fields of `Any`.
 const FIELD_TYPE_URL: u32 = 1;
@@ -86,11 +102,12 @@ impl Resource {
     /// A resource of which the message's bytes are at hand.
     pub fn from_bytes(kind: TypeUrl, name: Arc<str>, body: &[u8]) -> Self {
         let version = Version::of(body);
-        let (segment, body) = encode(kind, &name, version, body);
+        let (segment, any, body) = encode(kind, &name, version, body);
         Self {
             name,
             version,
             segment,
+            any,
             body,
             endpoints: None,
         }
@@ -122,6 +139,12 @@ impl Resource {
         &self.segment
     }
 
+    /// The finished `resources` field of a response of the state of the world: a part of [`Self::segment`], for in both
+    /// messages the `Any` is field 2.
+    pub fn any(&self) -> &Bytes {
+        &self.any
+    }
+
     /// The name of the endpoints that must follow, for a cluster by EDS.
     pub fn endpoints(&self) -> Option<&Arc<str>> {
         self.endpoints.as_ref()
@@ -140,8 +163,8 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// The finished field, and the message's bytes as a part of it.
-fn encode(kind: TypeUrl, name: &str, version: Version, body: &[u8]) -> (Bytes, Bytes) {
+/// The finished field, and, as parts of it, the field with the `Any` and the message's bytes.
+fn encode(kind: TypeUrl, name: &str, version: Version, body: &[u8]) -> (Bytes, Bytes, Bytes) {
     let (name, version) = (name.to_owned(), version.to_string());
     let url = kind.as_str().to_owned();
     let value = key_len(FIELD_VALUE) + encoded_len_varint(body.len() as u64) + body.len();
@@ -157,6 +180,7 @@ fn encode(kind: TypeUrl, name: &str, version: Version, body: &[u8]) -> (Bytes, B
     encode_key(FIELD_RESOURCES, WireType::LengthDelimited, &mut out);
     encode_varint(resource as u64, &mut out);
     string::encode(FIELD_VERSION, &version, &mut out);
+    let field = out.len();
     encode_key(FIELD_RESOURCE, WireType::LengthDelimited, &mut out);
     encode_varint(any as u64, &mut out);
     string::encode(FIELD_TYPE_URL, &url, &mut out);
@@ -167,8 +191,8 @@ fn encode(kind: TypeUrl, name: &str, version: Version, body: &[u8]) -> (Bytes, B
     let end = out.len();
     string::encode(FIELD_NAME, &name, &mut out);
     let segment = out.freeze();
-    let body = segment.slice(start..end);
-    (segment, body)
+    let (any, body) = (segment.slice(field..end), segment.slice(start..end));
+    (segment, any, body)
 }
 
 #[cfg(test)]
@@ -179,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::envoy::config::listener::v3::Listener;
-    use crate::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+    use crate::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 
     #[test]
     fn a_segment_is_the_resources_field_of_a_response() {
@@ -199,8 +223,28 @@ mod tests {
             let any = read.resource.as_ref().unwrap();
             assert_eq!(any.type_url, TypeUrl::Listener.as_str());
             assert_eq!(any.value, *resource.body());
+            let whole = DiscoveryResponse::decode(resource.any().clone()).unwrap();
+            assert_eq!(whole.resources, std::slice::from_ref(any));
+            assert_eq!(whole.encode_to_vec(), *resource.any());
             assert_eq!(Listener::decode(any.value.clone()).unwrap(), listener);
         }
+    }
+
+    #[test]
+    fn the_version_of_a_set_tells_names_and_versions_apart() {
+        let of = |set: &[(&str, &[u8])]| {
+            Version::of_all(set.iter().map(|(name, body)| (*name, Version::of(body))))
+        };
+        let sets: [&[(&str, &[u8])]; 5] = [
+            &[],
+            &[("a", b"1")],
+            &[("a", b"2")],
+            &[("b", b"1")],
+            &[("a", b"1"), ("b", b"1")],
+        ];
+        let versions: std::collections::BTreeSet<_> = sets.iter().map(|set| of(set)).collect();
+        assert_eq!(versions.len(), sets.len());
+        assert_eq!(of(sets[4]), of(&[("a", b"1"), ("b", b"1")]));
     }
 
     #[test]

@@ -123,6 +123,7 @@ mod tests {
         check::<ClusterLoadAssignment>();
         check::<Secret>();
         check::<Listener>();
+        check::<TypedExtensionConfig>();
         check::<RouteConfiguration>();
         assert_eq!(TypeUrl::parse("type.googleapis.com/nope"), None);
     }

@@ -11,6 +11,8 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, ServiceDescriptorProto,
 };
+use xds_api::conversation::Form;
+use xds_api::services::Service;
 
 #[path = "against_envoy/golden.rs"]
 mod golden;
@@ -129,6 +131,17 @@ fn envoy_protos() -> PathBuf {
     manifest.parent().unwrap().join("proto")
 }
 
+/// Envoy's files of the services that `xds_api::services` lists.
+const SERVICES: [&str; 7] = [
+    "envoy/service/discovery/v3/ads.proto",
+    "envoy/service/cluster/v3/cds.proto",
+    "envoy/service/endpoint/v3/eds.proto",
+    "envoy/service/secret/v3/sds.proto",
+    "envoy/service/listener/v3/lds.proto",
+    "envoy/service/extension/v3/config_discovery.proto",
+    "envoy/service/route/v3/rds.proto",
+];
+
 fn ours() -> (PathBuf, Vec<PathBuf>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
     let mut files = Vec::new();
@@ -170,6 +183,22 @@ fn every_message_field_enum_and_method_of_ours_is_envoys() {
     .collect();
     let theirs = protox::compile(&files, &includes).unwrap();
     let theirs = Facts::of(&theirs.file, &packages).0;
+    let services = protox::compile(SERVICES, &includes).unwrap();
+    let services = Facts::of(&services.file, &packages).0;
+
+    let streaming = ["Discovery", "DeltaDiscovery"].map(|name| {
+        let message = |part: &str| format!(".envoy.service.discovery.v3.{name}{part} true");
+        format!("{} {}", message("Request"), message("Response"))
+    });
+    for service in Service::ALL {
+        for (form, fact) in [Form::StateOfTheWorld, Form::Delta]
+            .into_iter()
+            .zip(&streaming)
+        {
+            let method = format!("{}.{}", service.name, service.method(form));
+            assert_eq!(services.get(&method), Some(fact), "{method}");
+        }
+    }
 
     assert!(
         own.len() > 250,

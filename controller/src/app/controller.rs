@@ -119,7 +119,8 @@ async fn start(
     let stage = supervisor.stage("xds");
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
     consensus.answer_peers(leases, xds.clone());
-    let routes = Routes::new(xds.service())
+    let routes = xds
+        .add_to(Routes::default())
         .add_service(IdentityService::server(
             authority.clone(),
             config.secrets.clone(),

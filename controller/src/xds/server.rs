@@ -1,4 +1,5 @@
-//! Delta ADS over gRPC: `open` admits a stream, `stream` serves it.
+//! xDS over gRPC, in deltas and by the state of the world, all types on one stream or each on its own: `open` admits a
+//! stream, `stream` serves it.
 //!
 //! The response side is written by hand, as an HTTP body of shared bytes: a resource that goes to a thousand streams is
 //! encoded once, and a large one is not even copied.
@@ -8,6 +9,7 @@ mod frames;
 mod gate;
 mod metrics;
 mod open;
+mod request;
 mod service;
 mod stream;
 
@@ -20,11 +22,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use xds_api::maille::v1::Proxy;
 
 use self::gate::Gate;
 use self::metrics::XdsMetrics;
-pub use self::service::AdsService;
 use super::cache::{Cache, Published};
 use super::hashes;
 use super::roster::Roster;
@@ -80,9 +82,9 @@ impl Xds {
         Self { shared }
     }
 
-    /// The gRPC service. Its requests must carry a [`crate::tls::Caller`] in their extensions.
-    pub fn service(&self) -> AdsService {
-        AdsService::new(self.shared.clone())
+    /// Adds the gRPC services to a server. Their requests must carry a [`crate::tls::Caller`] in their extensions.
+    pub fn add_to(&self, routes: Routes) -> Routes {
+        service::add_to(routes, &self.shared)
     }
 
     /// Every client that has a stream at this controller.

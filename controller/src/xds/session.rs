@@ -284,5 +284,7 @@ impl Session {
     }
 }
 
+mod sotw;
+
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,7 @@ pub(crate) async fn run(
         if !complete
             && TypeUrl::ALL
                 .iter()
-                .filter(|kind| **kind != TypeUrl::Secret)
+                .filter(|kind| !matches!(kind, TypeUrl::Secret | TypeUrl::Extension))
                 .all(|kind| !client.held(*kind).is_empty())
         {
             complete = true;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::interest::WILDCARD;
+use crate::conversation::WILDCARD;
 use crate::envoy::config::core::v3::Node;
 use crate::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::google::rpc::Status;

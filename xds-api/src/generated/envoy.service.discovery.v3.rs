@@ -55,6 +55,68 @@ impl ::prost::Name for ResourceError {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiscoveryRequest {
+    /// The version that the client applied last.
+    #[prost(string, tag = "1")]
+    pub version_info: ::prost::alloc::string::String,
+    /// In a stream's first request.
+    #[prost(message, optional, tag = "2")]
+    pub node: ::core::option::Option<super::super::super::config::core::v3::Node>,
+    /// All that the client wants, each time.
+    #[prost(string, repeated, tag = "3")]
+    pub resource_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "7")]
+    pub resource_locators: ::prost::alloc::vec::Vec<ResourceLocator>,
+    #[prost(string, tag = "4")]
+    pub type_url: ::prost::alloc::string::String,
+    /// The response that this acknowledges, or, with `error_detail`, rejects.
+    #[prost(string, tag = "5")]
+    pub response_nonce: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub error_detail: ::core::option::Option<
+        super::super::super::super::google::rpc::Status,
+    >,
+}
+impl ::prost::Name for DiscoveryRequest {
+    const NAME: &'static str = "DiscoveryRequest";
+    const PACKAGE: &'static str = "envoy.service.discovery.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.service.discovery.v3.DiscoveryRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.service.discovery.v3.DiscoveryRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiscoveryResponse {
+    #[prost(string, tag = "1")]
+    pub version_info: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub resources: ::prost::alloc::vec::Vec<
+        super::super::super::super::google::protobuf::Any,
+    >,
+    #[prost(string, tag = "4")]
+    pub type_url: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub nonce: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub control_plane: ::core::option::Option<
+        super::super::super::config::core::v3::ControlPlane,
+    >,
+    #[prost(message, repeated, tag = "7")]
+    pub resource_errors: ::prost::alloc::vec::Vec<ResourceError>,
+}
+impl ::prost::Name for DiscoveryResponse {
+    const NAME: &'static str = "DiscoveryResponse";
+    const PACKAGE: &'static str = "envoy.service.discovery.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.service.discovery.v3.DiscoveryResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.service.discovery.v3.DiscoveryResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeltaDiscoveryRequest {
     /// In a stream's first request.
     #[prost(message, optional, tag = "1")]
@@ -147,68 +209,6 @@ impl ::prost::Name for Resource {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.service.discovery.v3.Resource".into()
-    }
-}
-/// The state of the world: every request names all that is wanted, every response holds all that is there of it.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct DiscoveryRequest {
-    /// The version of the response that was taken last.
-    #[prost(string, tag = "1")]
-    pub version_info: ::prost::alloc::string::String,
-    /// In a stream's first request.
-    #[prost(message, optional, tag = "2")]
-    pub node: ::core::option::Option<super::super::super::config::core::v3::Node>,
-    #[prost(string, repeated, tag = "3")]
-    pub resource_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(message, repeated, tag = "7")]
-    pub resource_locators: ::prost::alloc::vec::Vec<ResourceLocator>,
-    #[prost(string, tag = "4")]
-    pub type_url: ::prost::alloc::string::String,
-    /// The response that this acknowledges, or, with `error_detail`, rejects.
-    #[prost(string, tag = "5")]
-    pub response_nonce: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "6")]
-    pub error_detail: ::core::option::Option<
-        super::super::super::super::google::rpc::Status,
-    >,
-}
-impl ::prost::Name for DiscoveryRequest {
-    const NAME: &'static str = "DiscoveryRequest";
-    const PACKAGE: &'static str = "envoy.service.discovery.v3";
-    fn full_name() -> ::prost::alloc::string::String {
-        "envoy.service.discovery.v3.DiscoveryRequest".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/envoy.service.discovery.v3.DiscoveryRequest".into()
-    }
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct DiscoveryResponse {
-    #[prost(string, tag = "1")]
-    pub version_info: ::prost::alloc::string::String,
-    #[prost(message, repeated, tag = "2")]
-    pub resources: ::prost::alloc::vec::Vec<
-        super::super::super::super::google::protobuf::Any,
-    >,
-    #[prost(string, tag = "4")]
-    pub type_url: ::prost::alloc::string::String,
-    #[prost(string, tag = "5")]
-    pub nonce: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "6")]
-    pub control_plane: ::core::option::Option<
-        super::super::super::config::core::v3::ControlPlane,
-    >,
-    #[prost(message, repeated, tag = "7")]
-    pub resource_errors: ::prost::alloc::vec::Vec<ResourceError>,
-}
-impl ::prost::Name for DiscoveryResponse {
-    const NAME: &'static str = "DiscoveryResponse";
-    const PACKAGE: &'static str = "envoy.service.discovery.v3";
-    fn full_name() -> ::prost::alloc::string::String {
-        "envoy.service.discovery.v3.DiscoveryResponse".into()
-    }
-    fn type_url() -> ::prost::alloc::string::String {
-        "type.googleapis.com/envoy.service.discovery.v3.DiscoveryResponse".into()
     }
 }
 /// Generated client implementations.

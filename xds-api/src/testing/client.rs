@@ -1,22 +1,18 @@
 //! A client that asks for what the test says and takes whatever comes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use super::QUEUE;
+use super::{PATIENCE, QUEUE};
 use crate::delta::{Client, Received};
 use crate::envoy::config::core::v3::Node;
 use crate::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::type_url::TypeUrl;
-
-/// How long a fake client waits for anything before it says that it did not come.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A delta ADS client with one stream. What it holds outlives the stream: see [`FakeClient::reconnect`].
 #[derive(Debug)]

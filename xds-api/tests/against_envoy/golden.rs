@@ -13,8 +13,8 @@ use xds_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use xds_api::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use xds_api::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ConfigSource, ControlPlane, DataSource, HeaderValue,
-    HeaderValueOption, HealthStatus, Locality, Metadata, Node, SocketAddress, address, data_source,
-    node, socket_address,
+    HeaderValueOption, HealthStatus, Locality, Metadata, Node, SocketAddress, TypedExtensionConfig,
+    address, data_source, node, socket_address,
 };
 use xds_api::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
@@ -379,6 +379,14 @@ fn envoy_reads_endpoints_and_a_secret() {
 }
 
 #[test]
+fn envoy_reads_an_extension() {
+    check::<_, theirs::config::core::v3::TypedExtensionConfig>(TypedExtensionConfig {
+        name: "authz/shop/web-1:8080/http/deny".into(),
+        typed_config: Some(any(&Percent { value: 1.0 })),
+    });
+}
+
+#[test]
 fn envoy_reads_the_conversation() {
     let text = Value {
         kind: Some(value::Kind::StringValue("7".into())),
@@ -406,6 +414,15 @@ fn envoy_reads_the_conversation() {
         message: "m".into(),
         details: vec![any(&Percent { value: 1.0 })],
     };
+    check::<_, theirs::service::discovery::v3::DiscoveryRequest>(DiscoveryRequest {
+        version_info: "v".into(),
+        node: Some(node.clone()),
+        resource_names: vec!["a".into()],
+        resource_locators: vec![locator.clone()],
+        type_url: "t".into(),
+        response_nonce: "n".into(),
+        error_detail: Some(status.clone()),
+    });
     check::<_, theirs::service::discovery::v3::DeltaDiscoveryRequest>(DeltaDiscoveryRequest {
         node: Some(node.clone()),
         type_url: "t".into(),
@@ -421,6 +438,16 @@ fn envoy_reads_the_conversation() {
         resource_name: Some(ResourceName { name: "n".into() }),
         error_detail: Some(status.clone()),
     };
+    check::<_, theirs::service::discovery::v3::DiscoveryResponse>(DiscoveryResponse {
+        version_info: "v".into(),
+        resources: vec![any(&Percent { value: 2.0 })],
+        type_url: "t".into(),
+        nonce: "n".into(),
+        control_plane: Some(ControlPlane {
+            identifier: "c".into(),
+        }),
+        resource_errors: vec![error.clone()],
+    });
     check::<_, theirs::service::discovery::v3::DeltaDiscoveryResponse>(DeltaDiscoveryResponse {
         system_version_info: "1.2".into(),
         resources: vec![Resource {

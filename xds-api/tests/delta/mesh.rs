@@ -12,6 +12,8 @@ pub(crate) struct Mesh {
     resources: BTreeMap<(TypeUrl, Arc<str>), Arc<Resource>>,
     /// Until this type was asked for, nothing of the types before it in the list of [`Mesh::hold`] is answered.
     pub(crate) held_back: Vec<TypeUrl>,
+    /// Types of which a missing resource is replaced by an empty one.
+    pub(crate) filled: Vec<TypeUrl>,
 }
 
 impl Mesh {
@@ -47,5 +49,10 @@ impl View for Mesh {
 
     fn ready(&self, kind: TypeUrl) -> bool {
         !self.held_back.contains(&kind)
+    }
+
+    fn placeholder(&self, kind: TypeUrl, name: &str) -> Option<Arc<Resource>> {
+        let empty = || Resource::from_bytes(kind, name.into(), b"").into();
+        self.filled.contains(&kind).then(empty)
     }
 }

@@ -164,7 +164,7 @@ fn b1_nonces_are_unique_within_a_stream() {
             );
         }
     }
-    assert_eq!(nonces.len(), 250);
+    assert_eq!(nonces.len(), 300);
 }
 
 #[test]
@@ -350,12 +350,50 @@ fn c2_the_wildcard_may_be_asked_for_by_its_name() {
 }
 
 #[test]
+fn c2_what_was_left_with_a_response_in_flight_is_taken_back_should_all_be_asked_for() {
+    check(
+        "C2",
+        "mesh CDS a=1
+         > CDS +a
+         < CDS 1: a=1
+         mesh CDS a-
+         > CDS -a
+         > CDS +*
+         > CDS ack
+         < CDS 2: -a
+         > CDS ack -*
+         > CDS +*
+         < CDS 3:",
+    );
+    check(
+        "C2",
+        "mesh CDS a=1
+         > CDS
+         < CDS 1: a=1
+         mesh CDS a-
+         > CDS -*
+         > CDS +*
+         > CDS ack
+         < CDS 2: -a",
+    );
+}
+
+#[test]
+fn c3_a_client_that_only_names_gets_nothing_for_no_names() {
+    let mut server = Server::new().names_only();
+    let mut mesh = Mesh::default();
+    mesh.set(TypeUrl::Cluster, "a", "1");
+    server.request(request(TypeUrl::Cluster.as_str())).unwrap();
+    assert!(server.next(&mesh).is_none());
+}
+
+#[test]
 fn c4_an_empty_name_is_an_unknown_name() {
     check(
         "C4",
         "mesh CDS a=1
          > CDS +''
-         < CDS 1: -",
+         < CDS 1: - ?",
     );
 }
 
@@ -381,12 +419,12 @@ fn c7_an_unsubscription_is_answered_only_under_a_wildcard() {
         "C7",
         "mesh CDS a=1
          > CDS +a +gone
-         < CDS 1: a=1 -gone
+         < CDS 1: a=1 -gone ?gone
          > CDS ack -a -never
          > CDS +*
          < CDS 2: a=1
          > CDS ack +a +gone
-         < CDS 3: a=1 -gone
+         < CDS 3: a=1 -gone ?gone
          > CDS ack -a
          < CDS 4: a=1
          > CDS ack -gone
@@ -399,7 +437,7 @@ fn c8_what_does_not_exist_is_said_so_and_comes_when_it_does() {
     check(
         "C8",
         "> EDS +late
-         < EDS 1: -late
+         < EDS 1: -late ?late
          > EDS ack
          mesh EDS late=1
          < EDS 2: late=1",
@@ -425,7 +463,7 @@ fn c11_a_name_can_be_asked_for_beside_the_wildcard() {
          > CDS
          < CDS 1: a=1
          > CDS ack +on-demand
-         < CDS 2: -on-demand
+         < CDS 2: -on-demand ?on-demand
          > CDS ack
          mesh CDS on-demand=1
          < CDS 3: on-demand=1",
@@ -567,7 +605,7 @@ fn d4_removals_wait_until_nothing_can_refer_to_what_goes() {
          > RDS ack
          < CDS 6: -old
          > CDS ack
-         < EDS 7: -old",
+         < EDS 7: -old ?old",
     );
 }
 
@@ -641,6 +679,37 @@ fn d9_a_resource_of_another_type_than_its_response_is_an_error() {
 }
 
 #[test]
+fn f_a_placeholder_stands_in_for_what_is_missing() {
+    check(
+        "F",
+        "fill RDS
+         > RDS +r
+         < RDS 1: r=
+         > RDS ack
+         mesh RDS r=1
+         < RDS 2: r=1
+         > RDS ack
+         mesh RDS r-
+         < RDS 3: r=
+         > RDS ack +r
+         < RDS 4: r=",
+    );
+}
+
+#[test]
+fn f1_what_was_named_and_is_missing_is_an_error_of_the_response_too() {
+    check(
+        "F1",
+        "mesh CDS a=1
+         > CDS +* +b
+         < CDS 1: a=1 -b ?b
+         > CDS ack
+         mesh CDS a-
+         < CDS 2: -a",
+    );
+}
+
+#[test]
 fn e1_after_a_reconnection_only_differences_are_sent() {
     check(
         "E1",
@@ -653,7 +722,7 @@ fn e1_after_a_reconnection_only_differences_are_sent() {
         "E1",
         "mesh EDS same=1 changed=2
          > EDS +same +changed +gone have:same=1 have:changed=1 have:gone=1 have:unasked=1
-         < EDS 1: changed=2 -gone -unasked",
+         < EDS 1: changed=2 -gone -unasked ?gone",
     );
 }
 
@@ -680,6 +749,6 @@ fn e5_what_was_removed_and_is_still_asked_for_is_answered_again() {
         "E5",
         "mesh EDS a=1
          > EDS +a +late have:a=1
-         < EDS 1: -late",
+         < EDS 1: -late ?late",
     );
 }

@@ -1,7 +1,8 @@
 //! A conversation as text, so that a rule can be read off its test.
 //!
 //! `mesh CDS a=1 b-` sets and deletes resources. `> CDS +a -b have:c=1 ack nack:why ack:7 locator:d` is a request
-//! (`ack` without a nonce means the type's last response), `> CDS` one without names. `< CDS 1: a=1 -b` is a response.
+//! (`ack` without a nonce means the type's last response), `> CDS` one without names. `< CDS 1: a=1 -b ?b` is a response, `?b` an
+//! error of it. `fill EDS` has missing endpoints replaced by empty ones.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -45,6 +46,7 @@ pub(crate) fn check(rule: &str, script: &str) {
             ("mesh", rest) => stage.change(rest),
             (">", rest) => stage.request(rest),
             ("hold", rest) => stage.mesh.held_back = rest.split(' ').map(kind).collect(),
+            ("fill", rest) => stage.mesh.filled = rest.split(' ').map(kind).collect(),
             ("release", _) => stage.mesh.held_back.clear(),
             ("restart", _) => stage.server = Server::new(),
             _ => panic!("{line:?} is no line of a script"),
@@ -106,6 +108,8 @@ impl Stage {
             nonce,
             resources,
             removed,
+            missing,
+            ..
         }) = self.server.next(&self.mesh)
         {
             write!(played, "< {} {nonce}:", kind.short()).unwrap();
@@ -116,6 +120,9 @@ impl Stage {
             removed
                 .iter()
                 .for_each(|name| write!(played, " -{name}").unwrap());
+            missing
+                .iter()
+                .for_each(|name| write!(played, " ?{name}").unwrap());
             writeln!(played).unwrap();
             self.last.insert(kind, nonce);
         }

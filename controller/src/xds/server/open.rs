@@ -9,14 +9,16 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Status, Streaming};
 use tracing::warn;
-use xds_api::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use xds_api::conversation::Form;
 use xds_api::mesh_version::MeshVersion;
 use xds_api::node::Claim;
+use xds_api::services::Service;
 
 use super::Shared;
 use super::admission::admit;
-use super::service::{Pieces, RequestDecoder};
-use super::stream::{BEAT, QUEUE, Stream};
+use super::request::{Asked, RequestDecoder};
+use super::service::Pieces;
+use super::stream::{BEAT, Oddities, QUEUE, Stream};
 use crate::tls::Caller;
 use crate::xds::cache::Published;
 use crate::xds::roster::Client;
@@ -31,9 +33,14 @@ const MAX_REQUEST: usize = 16 << 20;
 /// Says, in the response's head, that this controller could not confirm that its view is the newest.
 const STALE: HeaderName = HeaderName::from_static("maille-stale");
 
+/// How every gRPC library's `user_agent_name` begins. None of them means everything by a request without names.
+const GRPC_AGENTS: &str = "gRPC";
+
 /// Opens a stream. The response's head goes out once the first request was read and admitted.
 pub(super) async fn open(
     shared: Arc<Shared>,
+    service: Service,
+    form: Form,
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Status> {
     let (head, body) = request.into_parts();
@@ -42,15 +49,12 @@ pub(super) async fn open(
     let not_after = caller
         .and_then(|caller| caller.leaf.as_ref())
         .map_or(0, |leaf| leaf.term.not_after);
-    let mut requests = Streaming::new_request(RequestDecoder, body, None, Some(MAX_REQUEST));
-    let first = tokio::time::timeout(FIRST_REQUEST, requests.message()).await;
-    let silence =
-        |_| Status::deadline_exceeded(format!("no request came within {FIRST_REQUEST:?}"));
-    let first = first.map_err(silence)??;
-    let first = first.ok_or_else(|| Status::invalid_argument("the stream has no request"))?;
+    let decoder = RequestDecoder(form);
+    let mut requests = Streaming::new_request(decoder, body, None, Some(MAX_REQUEST));
+    let first = first(&mut requests).await?;
 
     let present = shared.cache.published();
-    let (claim, own) = admit(&present.mesh, spiffe_id.as_deref(), first.node.as_ref())?;
+    let (claim, own) = admit(&present.mesh, spiffe_id.as_deref(), first.node())?;
     let stale = confirm(&shared, &claim, &first).await?;
     let mut published = shared.published.subscribe();
     let view = published.borrow_and_update().clone();
@@ -63,18 +67,21 @@ pub(super) async fn open(
         return Err(Status::unavailable(text));
     }
 
+    let names_only = claim.agent.starts_with(GRPC_AGENTS);
+    let session = Session::new(own.clone(), &shared.cache, view).speaking(form, names_only);
     let (out, pieces) = mpsc::channel(QUEUE);
     let entry = shared.roster.enter(Client {
         node: claim.id(),
         agent: claim.agent,
         version: claim.agent_version,
-        spiffe_id: own.identity.clone(),
+        spiffe_id: own.identity,
         certificate_not_after: not_after,
     });
     let metrics = shared.metrics.clone();
     metrics.streams.inc();
     let stream = Stream {
-        session: Session::new(own, &shared.cache, view),
+        session,
+        service,
         cache: shared.cache.clone(),
         published,
         requests,
@@ -84,6 +91,7 @@ pub(super) async fn open(
         stopping: shared.stage.stopping(),
         expires: Instant::now() + until(not_after),
         heard: Instant::now(),
+        oddities: Oddities::default(),
         beat_at: Instant::now() + BEAT,
     };
     shared.stage.task("xds stream", async move {
@@ -93,17 +101,22 @@ pub(super) async fn open(
     Ok(response(pieces, stale))
 }
 
+/// The request with which the stream begins.
+async fn first(requests: &mut Streaming<Asked>) -> Result<Asked, Status> {
+    let first = tokio::time::timeout(FIRST_REQUEST, requests.message()).await;
+    let silence =
+        |_| Status::deadline_exceeded(format!("no request came within {FIRST_REQUEST:?}"));
+    let first = first.map_err(silence)??;
+    first.ok_or_else(|| Status::invalid_argument("the stream has no request"))
+}
+
 /// Waits until this controller has applied all that any client can have seen. `true`: it could not be confirmed, and
 /// the client has nothing to lose by an old view.
-async fn confirm(
-    shared: &Shared,
-    claim: &Claim,
-    first: &DeltaDiscoveryRequest,
-) -> Result<bool, Status> {
+async fn confirm(shared: &Shared, claim: &Claim, first: &Asked) -> Result<bool, Status> {
     let newest = match shared.gate.read().await {
         Ok(state) => state,
         Err(failure) => {
-            if claim.view.is_some() || !first.initial_resource_versions.is_empty() {
+            if claim.view.is_some() || first.brings_state() {
                 let text = format!("no quorum: {failure}; keep what you have and connect again");
                 return Err(Status::unavailable(text));
             }

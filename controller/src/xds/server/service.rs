@@ -1,4 +1,4 @@
-//! The gRPC service as an HTTP service, so that its response bodies can share bytes.
+//! The gRPC services as HTTP services, so that their response bodies can share bytes.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,48 +9,54 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::Frame;
-use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tower_service::Service;
-use xds_api::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use xds_api::services;
 
 use super::Shared;
 use super::open::open;
 
-const NAME: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
-const DELTA: &str =
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-
-/// Requests are small but for the first of a type; a big buffer for each of ten thousand streams would be most of their memory.
-const READ_BUFFER: usize = 512;
-
-/// The aggregated discovery service, to be added to a gRPC server. Cheap to clone.
+/// One of [`services::Service::ALL`], by its place there. Cheap to clone.
 #[derive(Clone)]
-pub struct AdsService {
+pub(super) struct DiscoveryService<const PLACE: usize> {
     shared: Arc<Shared>,
 }
 
-impl AdsService {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+/// Adds every service to a server.
+pub(super) fn add_to(routes: Routes, shared: &Arc<Shared>) -> Routes {
+    const { assert!(services::Service::ALL.len() == 7) };
+    let routes = routes.add_service(DiscoveryService::<0>::new(shared));
+    let routes = routes.add_service(DiscoveryService::<1>::new(shared));
+    let routes = routes.add_service(DiscoveryService::<2>::new(shared));
+    let routes = routes.add_service(DiscoveryService::<3>::new(shared));
+    let routes = routes.add_service(DiscoveryService::<4>::new(shared));
+    let routes = routes.add_service(DiscoveryService::<5>::new(shared));
+    routes.add_service(DiscoveryService::<6>::new(shared))
+}
+
+impl<const PLACE: usize> DiscoveryService<PLACE> {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: shared.clone(),
+        }
     }
 }
 
-impl fmt::Debug for AdsService {
+impl<const PLACE: usize> fmt::Debug for DiscoveryService<PLACE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdsService")
+        f.write_str(Self::NAME)
     }
 }
 
-impl NamedService for AdsService {
-    const NAME: &'static str = NAME;
+impl<const PLACE: usize> NamedService for DiscoveryService<PLACE> {
+    const NAME: &'static str = services::Service::ALL[PLACE].name;
 }
 
-impl Service<http::Request<Body>> for AdsService {
+impl<const PLACE: usize> Service<http::Request<Body>> for DiscoveryService<PLACE> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -62,36 +68,15 @@ impl Service<http::Request<Body>> for AdsService {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let answer = match request.uri().path() {
-                DELTA => open(shared, request).await,
-                path => Err(Status::unimplemented(format!(
-                    "{path} is not served: use delta ADS, {DELTA}"
+            let answer = match services::Service::find(request.uri().path()) {
+                Some((service, form)) => open(shared, service, form, request).await,
+                None => Err(Status::unimplemented(format!(
+                    "{} is not served: resources come by the streaming methods",
+                    request.uri().path()
                 ))),
             };
             Ok(answer.unwrap_or_else(Status::into_http))
         })
-    }
-}
-
-/// Reads requests.
-#[derive(Debug, Default)]
-pub(super) struct RequestDecoder;
-
-impl Decoder for RequestDecoder {
-    type Item = DeltaDiscoveryRequest;
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
-        let wrong = |failure: prost::DecodeError| {
-            Status::invalid_argument(format!("not a delta discovery request: {failure}"))
-        };
-        DeltaDiscoveryRequest::decode(bytes)
-            .map(Some)
-            .map_err(wrong)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(READ_BUFFER, READ_BUFFER)
     }
 }
 

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 use xds_api::delta::{Response, Verdict};
-use xds_api::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use xds_api::services::Service;
 use xds_api::type_url::TypeUrl;
 
 use super::frames::frames;
 use super::metrics::{Labels, XdsMetrics};
+use super::request::Asked;
 use crate::xds::cache::{Cache, Published};
 use crate::xds::roster::Entry;
 use crate::xds::session::Session;
@@ -34,9 +35,11 @@ pub(super) const QUEUE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) session: Session,
+    /// The service that was called.
+    pub(super) service: Service,
     pub(super) cache: Arc<Cache>,
     pub(super) published: watch::Receiver<Arc<Published>>,
-    pub(super) requests: Streaming<DeltaDiscoveryRequest>,
+    pub(super) requests: Streaming<Asked>,
     pub(super) out: mpsc::Sender<Frame<Bytes>>,
     pub(super) entry: Entry,
     pub(super) metrics: Arc<XdsMetrics>,
@@ -47,6 +50,14 @@ pub(super) struct Stream {
     pub(super) heard: Instant,
     /// When it is time for a sign of life.
     pub(super) beat_at: Instant,
+    pub(super) oddities: Oddities,
+}
+
+/// What is odd about a client and was logged. Once a stream is enough: it may say it again with every request.
+#[derive(Debug, Default)]
+pub(super) struct Oddities {
+    unknown_type: bool,
+    other_node: bool,
 }
 
 /// Why a stream is over.
@@ -65,7 +76,7 @@ impl From<Status> for Ended {
 
 impl Stream {
     /// Serves until either side ends it.
-    pub(super) async fn run(mut self, first: DeltaDiscoveryRequest) {
+    pub(super) async fn run(mut self, first: Asked) {
         let ended = match self.request(first) {
             Ok(()) => self.serve().await,
             Err(ended) => ended,
@@ -94,7 +105,7 @@ impl Stream {
         while let Some(request) = self.requests.message().now_or_never() {
             self.take(request)?;
         }
-        while let Some(response) = self.session.next(&self.cache) {
+        while let Some(response) = self.next() {
             self.send(response).await?;
         }
         self.entry.update(&self.session);
@@ -111,10 +122,14 @@ impl Stream {
         }
     }
 
-    fn take(
-        &mut self,
-        request: Result<Option<DeltaDiscoveryRequest>, Status>,
-    ) -> Result<(), Ended> {
+    fn next(&mut self) -> Option<Response> {
+        match self.service.kind {
+            None => self.session.next(&self.cache),
+            Some(_) => self.session.next_alone(&self.cache),
+        }
+    }
+
+    fn take(&mut self, request: Result<Option<Asked>, Status>) -> Result<(), Ended> {
         match request {
             Ok(Some(request)) => self.request(request),
             // The client has closed its half, or the connection is gone: either way it wants no more.
@@ -122,22 +137,18 @@ impl Stream {
         }
     }
 
-    fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Ended> {
+    fn request(&mut self, mut request: Asked) -> Result<(), Ended> {
         self.heard = Instant::now();
-        let kind = TypeUrl::parse(&request.type_url);
-        if kind.is_none() {
-            debug!(
-                node = self.entry.node(),
-                url = request.type_url,
-                "asks for a type that is not served"
-            );
-        }
+        request.imply(&self.service)?;
+        self.note(&request);
+        let kind = TypeUrl::parse(request.type_url());
+        let taken = match request {
+            Asked::Delta(request) => self.session.request(&self.cache, request),
+            Asked::State(request) => self.session.request_state(&self.cache, request),
+        };
         let refused =
             |refusal: xds_api::delta::Refusal| Status::invalid_argument(refusal.to_string());
-        let verdict = self
-            .session
-            .request(&self.cache, request)
-            .map_err(refused)?;
+        let verdict = taken.map_err(refused)?;
         if let (Some(kind), Some(Verdict::Rejected(reason))) = (kind, verdict) {
             warn!(
                 node = self.entry.node(),
@@ -148,6 +159,27 @@ impl Stream {
             self.metrics.nacks.get_or_create(&Labels::of(kind)).inc();
         }
         Ok(())
+    }
+
+    /// Logs what is odd about a request and no reason to end the stream.
+    fn note(&mut self, request: &Asked) {
+        let (node, url) = (self.entry.node(), request.type_url());
+        if !url.is_empty() && TypeUrl::parse(url).is_none() && !self.oddities.unknown_type {
+            self.oddities.unknown_type = true;
+            info!(
+                node,
+                url, "asks for a type that is not served, and gets no answer"
+            );
+        }
+        let other = request.node().filter(|other| other.id != node);
+        if let Some(other) = other.filter(|_| !self.oddities.other_node) {
+            self.oddities.other_node = true;
+            warn!(
+                node,
+                other = other.id,
+                "names another node later on, which is ignored"
+            );
+        }
     }
 
     async fn send(&mut self, response: Response) -> Result<(), Ended> {
