@@ -41,6 +41,7 @@ pub struct Mesh {
     pub caller: Sidecar,
     /// Who answers, by name.
     pub servers: BTreeMap<String, Server>,
+    answers: Kind,
     upstreams: Vec<(SocketAddr, String)>,
 }
 
@@ -69,20 +70,22 @@ impl Mesh {
             cluster,
             caller,
             servers: BTreeMap::new(),
+            answers,
             upstreams: Vec::new(),
         };
         for name in servers {
             let plan = Plan::server(NAMESPACE, name, protocol, ports::free());
-            mesh.server(plan.of(answers)).await?;
+            mesh.server(plan).await?;
         }
         Ok(mesh)
     }
 
-    /// Adds a server; its application listens where the plan says.
+    /// Adds a server with a sidecar of the mesh's kind; its application listens where the plan says.
     ///
     /// # Errors
     /// It does not become ready.
     pub async fn server(&mut self, plan: Plan) -> anyhow::Result<()> {
+        let plan = plan.of(self.answers);
         let name = plan.name.clone();
         let address = plan.ports.first().context("a server has a port")?.3;
         let application = Application::start_at(&name, address).await?;

@@ -5,7 +5,13 @@ use std::net::SocketAddr;
 use anyhow::ensure;
 use maille_tests::cluster::TRUST_DOMAIN;
 use maille_tests::mesh::{Mesh, NAMESPACE, ask, object};
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
+
+for_each_kind!(
+    policies_allow_and_deny_by_who_and_what,
+    the_application_sees_who_called_and_a_forged_header_is_stripped,
+);
 
 /// The rules, what they are for, and what each request is answered with.
 struct Case {
@@ -222,9 +228,8 @@ async fn check(mesh: &Mesh, listen: SocketAddr, case: &Case) -> anyhow::Result<(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn policies_allow_and_deny_by_who_and_what() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn policies_allow_and_deny_by_who_and_what(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let listen = mesh.service("guarded", "one").await?;
     for case in cases() {
         check(&mesh, listen, &case).await?;
@@ -237,9 +242,10 @@ async fn policies_allow_and_deny_by_who_and_what() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_application_sees_who_called_and_a_forged_header_is_stripped() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn the_application_sees_who_called_and_a_forged_header_is_stripped(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let listen = mesh.service("named", "one").await?;
     for line in [
         "GET /",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, answers, ask, object, policy};
+use maille_tests::sidecar::Kind;
 use maille_tests::wait;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,9 +16,13 @@ use tokio::task::JoinSet;
 use super::ejection::{all_three, pool, spread};
 use super::timeouts::deaf;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_balancer_spreads_as_its_name_says() -> anyhow::Result<()> {
-    let mut mesh = pool().await?;
+for_each_kind!(
+    each_balancer_spreads_as_its_name_says,
+    limits_refuse_what_is_above_them,
+);
+
+async fn each_balancer_spreads_as_its_name_says(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = pool(kinds).await?;
     let algorithms = [
         "peakEwma",
         "leastRequest",
@@ -74,9 +79,8 @@ pub(crate) async fn sticks(listen: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn limits_refuse_what_is_above_them() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn limits_refuse_what_is_above_them(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let cases: [(&str, Value, u32); 2] = [
         ("few-requests", json!({"limits": {"maxRequests": 3}}), 3),
         ("many-requests", json!({"limits": {"maxRequests": 100}}), 12),

@@ -3,7 +3,10 @@
 use anyhow::ensure;
 use maille_tests::client::Answer;
 use maille_tests::mesh::{Mesh, answers, ask, route};
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
+
+for_each_kind!(filters_change_what_the_application_and_the_client_see,);
 
 /// A rule, a request, and what must be seen: `<whose>.<what>` and its value. `seen.` is a field of what the application saw, `sent.` a header that it saw,
 /// `got.` a header of the answer; `status` is the answer's.
@@ -225,9 +228,10 @@ fn observe(answer: &Answer, what: &str) -> anyhow::Result<String> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn filters_change_what_the_application_and_the_client_see() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn filters_change_what_the_application_and_the_client_see(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let cases: Vec<Case> = header_cases()
         .into_iter()
         .chain(redirect_cases())

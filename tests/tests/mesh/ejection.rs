@@ -7,13 +7,19 @@ use std::time::Duration;
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, NAMESPACE, ask, policy};
 use maille_tests::ports;
+use maille_tests::sidecar::Kind;
 use maille_tests::sidecar::Plan;
 use maille_tests::wait;
 use serde_json::json;
 
+for_each_kind!(
+    an_endpoint_that_fails_is_left_out_and_comes_back,
+    no_more_than_the_largest_share_is_left_out,
+);
+
 /// A mesh with three servers behind the label `app: pool`.
-pub(crate) async fn pool() -> anyhow::Result<Mesh> {
-    let mut mesh = Mesh::start("http", &[]).await?;
+pub(crate) async fn pool(kinds: [Kind; 2]) -> anyhow::Result<Mesh> {
+    let mut mesh = Mesh::of(kinds, "http", &[]).await?;
     for name in ["one", "two", "three"] {
         mesh.server(Plan::server(NAMESPACE, name, "http", ports::free()).label("app", "pool"))
             .await?;
@@ -60,9 +66,8 @@ pub(crate) async fn all_three(listen: SocketAddr) -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_fails_is_left_out_and_comes_back() -> anyhow::Result<()> {
-    let mut mesh = pool().await?;
+async fn an_endpoint_that_fails_is_left_out_and_comes_back(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = pool(kinds).await?;
     let listen = mesh.service("ejecting", "pool").await?;
     let never = mesh.service("never", "pool").await?;
     let ejection = json!({"consecutiveErrors": 3, "interval": "200ms", "baseTime": "2s", "maxTime": "2s", "maxPercent": 40});
@@ -107,9 +112,8 @@ async fn an_endpoint_that_fails_is_left_out_and_comes_back() -> anyhow::Result<(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_more_than_the_largest_share_is_left_out() -> anyhow::Result<()> {
-    let mut mesh = pool().await?;
+async fn no_more_than_the_largest_share_is_left_out(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = pool(kinds).await?;
     let listen = mesh.service("bounded", "pool").await?;
     let ejection =
         json!({"consecutiveErrors": 2, "interval": "100ms", "baseTime": "60s", "maxPercent": 34});

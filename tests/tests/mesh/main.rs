@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod kinds;
+
 mod authorization;
 mod balancing;
 mod bounds;

@@ -2,7 +2,13 @@
 
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, answers, ask, route};
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
+
+for_each_kind!(
+    a_rule_takes_what_its_matches_say,
+    precedence_is_by_how_exact_a_match_is,
+);
 
 /// What the rule says, the requests that it takes, and those that it leaves to the next rule.
 struct Case {
@@ -111,9 +117,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rule_takes_what_its_matches_say() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["yes", "no"]).await?;
+async fn a_rule_takes_what_its_matches_say(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["yes", "no"]).await?;
     let cases = cases();
     let services: Vec<(&str, &str)> = cases
         .iter()
@@ -151,9 +156,8 @@ async fn a_rule_takes_what_its_matches_say() -> anyhow::Result<()> {
 }
 
 /// Rules by Gateway API's precedence, whatever their order in the route: which one each request meets is seen by a header that it sets.
-#[tokio::test(flavor = "multi_thread")]
-async fn precedence_is_by_how_exact_a_match_is() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn precedence_is_by_how_exact_a_match_is(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let listen = mesh.service("precedence", "one").await?;
     let only = mesh.service("only", "one").await?;
     let rule = |name: &str, matches: Value| {

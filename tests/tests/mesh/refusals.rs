@@ -9,8 +9,15 @@ use hyper::Request;
 use hyper::body::Bytes;
 use maille_tests::client::{Answer, send_h2};
 use maille_tests::mesh::{Mesh, answers, ask, object, policy};
+use maille_tests::sidecar::Kind;
 use maille_tests::{ports, wait};
 use serde_json::{Value, json};
+
+for_each_kind!(
+    a_grpc_status_is_tried_again_where_the_policy_says_so,
+    a_stream_that_the_application_refused_or_reset_is_seen_as_that,
+    a_request_that_never_left_goes_to_another_endpoint_whatever_the_policy,
+);
 
 /// One further attempt where `on` names the failure.
 fn retries(on: &str) -> Value {
@@ -48,9 +55,10 @@ async fn answers_calls(listen: SocketAddr) -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grpc_status_is_tried_again_where_the_policy_says_so() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("grpc", &["one"]).await?;
+async fn a_grpc_status_is_tried_again_where_the_policy_says_so(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "grpc", &["one"]).await?;
     // Name in the policy and its number.
     let cases = [
         ("cancelled", 1),
@@ -84,9 +92,10 @@ async fn a_grpc_status_is_tried_again_where_the_policy_says_so() -> anyhow::Resu
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_the_application_refused_or_reset_is_seen_as_that() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("grpc", &["one"]).await?;
+async fn a_stream_that_the_application_refused_or_reset_is_seen_as_that(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "grpc", &["one"]).await?;
     // The condition, what the application does, and how often it is asked.
     let cases = [
         ("refused-stream", "x-reply-refuse", 2),
@@ -116,10 +125,10 @@ async fn a_stream_that_the_application_refused_or_reset_is_seen_as_that() -> any
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_never_left_goes_to_another_endpoint_whatever_the_policy()
--> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn a_request_that_never_left_goes_to_another_endpoint_whatever_the_policy(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     // A second endpoint on which nobody listens.
     let nobody = ports::free();
     let workload = object(

@@ -4,7 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, answers, ask, policy};
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
+
+for_each_kind!(
+    a_failure_is_tried_again_where_the_policy_says_so,
+    a_budget_bounds_retries_under_total_failure,
+    retries_wait_as_the_back_off_says,
+);
 
 /// Policy, trouble in the first attempts, and how many attempts the application must see with which final status.
 struct Case {
@@ -147,9 +154,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_tried_again_where_the_policy_says_so() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn a_failure_is_tried_again_where_the_policy_says_so(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let cases = cases();
     let services: Vec<(&str, &str)> = cases.iter().map(|case| (case.name, "one")).collect();
     let listeners = mesh.services("http", &services).await?;
@@ -180,9 +186,8 @@ async fn a_failure_is_tried_again_where_the_policy_says_so() -> anyhow::Result<(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_budget_bounds_retries_under_total_failure() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn a_budget_bounds_retries_under_total_failure(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let listen = mesh.service("budget", "one").await?;
     let retries = json!({"attempts": 5, "on": ["5xx"], "backoff": {"base": "1ms"}, "budget": {"percent": 20, "minConcurrency": 1}});
     mesh.apply(&policy("budget", &json!({"retries": retries})))
@@ -216,9 +221,8 @@ async fn a_budget_bounds_retries_under_total_failure() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn retries_wait_as_the_back_off_says() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn retries_wait_as_the_back_off_says(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let listeners = mesh
         .services("http", &[("short", "one"), ("long", "one")])
         .await?;

@@ -7,12 +7,17 @@ use anyhow::{Context, ensure};
 use maille_tests::application::Application;
 use maille_tests::mesh::{Mesh, NAMESPACE, Server, answers, ask, object, policy};
 use maille_tests::ports;
-use maille_tests::sidecar::{Plan, Sidecar};
+use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+for_each_kind!(
+    ports_and_namespaces_lead_where_they_say,
+    a_server_that_speaks_first_is_heard_declared_or_not,
+);
 
 /// Twenty checks, 200 ms apart.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -39,9 +44,8 @@ fn listeners(workload: &str, services: &[Value]) -> (String, Vec<SocketAddr>) {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ports_and_namespaces_lead_where_they_say() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn ports_and_namespaces_lead_where_they_say(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     mesh.server(Plan::server("else", "abroad", "http", ports::free()))
         .await?;
     let port = |name: &str, port: u16, target: Value| json!({"name": name, "port": port, "targetPort": target, "appProtocol": "http"});
@@ -97,9 +101,10 @@ async fn greeter() -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_speaks_first_is_heard_declared_or_not() -> anyhow::Result<()> {
-    let mesh = Mesh::start("http", &[]).await?;
+async fn a_server_that_speaks_first_is_heard_declared_or_not(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mesh = Mesh::of(kinds, "http", &[]).await?;
     let address = greeter().await?;
     let workload = |name: &str, protocol: Option<&str>| {
         let mut port = json!({"name": "mail", "port": address.port()});

@@ -7,7 +7,7 @@ use maille_tests::client;
 use maille_tests::dns::Resolver;
 use maille_tests::mesh::{Mesh, NAMESPACE, answers, ask, object, policy};
 use maille_tests::ports;
-use maille_tests::sidecar::{Plan, Sidecar};
+use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -132,7 +132,7 @@ async fn certificates_live_as_long_as_said() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_hold_where_no_policy_says_otherwise() -> anyhow::Result<()> {
-    let mut mesh = pool().await?;
+    let mut mesh = pool([Kind::Native; 2]).await?;
     let plain = mesh.service("plain", "pool").await?;
     let own = mesh.service("own", "pool").await?;
     let defaults = json!({

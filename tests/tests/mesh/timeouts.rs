@@ -5,8 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, answers, ask, object, policy, route};
 use maille_tests::ports;
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+
+for_each_kind!(
+    a_request_ends_when_its_time_is_up,
+    a_connect_ends_when_its_time_is_up,
+);
 
 /// Processes share two cores with other tests: a limit may be felt this much late, never early.
 const LATE: Duration = Duration::from_millis(900);
@@ -83,9 +89,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_ends_when_its_time_is_up() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn a_request_ends_when_its_time_is_up(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let cases = cases();
     let services: Vec<(&str, &str)> = cases.iter().map(|case| (case.name, "one")).collect();
     let listeners = mesh.services("http", &services).await?;
@@ -140,9 +145,8 @@ pub(crate) fn deaf() -> (Socket, Vec<Socket>, std::net::SocketAddr) {
     (listener, fill, address)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connect_ends_when_its_time_is_up() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one"]).await?;
+async fn a_connect_ends_when_its_time_is_up(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one"]).await?;
     let (_listener, _fill, address) = deaf();
     let workload =
         json!({"addresses": [address.ip()], "ports": [{"name": "main", "port": address.port()}]});

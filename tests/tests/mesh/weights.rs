@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use maille_tests::mesh::{Mesh, answers, ask, route};
+use maille_tests::sidecar::Kind;
 use serde_json::{Value, json};
+
+for_each_kind!(
+    backends_get_their_shares,
+    a_service_without_endpoints_is_unavailable_and_one_that_comes_is_used,
+);
 
 /// At a true share of 10 % the standard deviation of 2,000 draws is 0.7 points: five of them are 3.4.
 const REQUESTS: usize = 2_000;
@@ -34,9 +40,8 @@ async fn shares(
         .collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn backends_get_their_shares() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &["one", "two", "three"]).await?;
+async fn backends_get_their_shares(kinds: [Kind; 2]) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &["one", "two", "three"]).await?;
     let backend = |name: &str, weight: Option<u32>| match weight {
         Some(weight) => json!({"name": name, "port": 80, "weight": weight}),
         None => json!({"name": name, "port": 80}),
@@ -99,10 +104,10 @@ async fn backends_get_their_shares() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_without_endpoints_is_unavailable_and_one_that_comes_is_used()
--> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &[]).await?;
+async fn a_service_without_endpoints_is_unavailable_and_one_that_comes_is_used(
+    kinds: [Kind; 2],
+) -> anyhow::Result<()> {
+    let mut mesh = Mesh::of(kinds, "http", &[]).await?;
     let listen = mesh.services("http", &[("empty", "late")]).await?[0];
     let answer = ask(listen, "GET /").await?;
     ensure!(answer.status == 503, "{} {}", answer.status, answer.body);
