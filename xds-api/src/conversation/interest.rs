@@ -50,7 +50,7 @@ pub(super) struct Interest {
     pub(super) in_flight: Option<InFlight>,
     /// Names that were left while a response was in flight that may hold them. Should everything be asked for before it is
     /// answered, the client takes them from it after all.
-    pub(super) left: Vec<Arc<str>>,
+    pub(super) left: BTreeSet<Arc<str>>,
     /// The nonce of the last response; 0: there was none.
     pub(super) last_nonce: u64,
 }
@@ -175,6 +175,11 @@ impl Interest {
 
     pub(super) fn mark_wildcard(&mut self, due: Due) {
         self.due_wildcard = self.due_wildcard.max(Some(due));
+    }
+
+    /// How many names are kept until a response may go out.
+    pub(super) fn waiting(&self) -> usize {
+        self.due.len() + self.left.len()
     }
 
     /// Nothing is due and nothing unanswered.

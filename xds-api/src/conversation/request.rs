@@ -12,6 +12,10 @@ use crate::type_url::TypeUrl;
 /// listeners; the rest is room for clients that name everything.
 pub(super) const MAX_NAMES: usize = 100_000;
 
+/// The most names of a type that wait for an answer to go out. More than a client can have subscribed to and left again
+/// once, so only one that does so over and over while it answers nothing gets there.
+pub(super) const MAX_WAITING: usize = 2 * MAX_NAMES;
+
 /// The longest name that is remembered; ours have two DNS names and a port.
 const MAX_NAME: usize = 1024;
 
@@ -61,6 +65,9 @@ pub enum Refusal {
     /// More names than a server can keep.
     #[error("a stream may subscribe to at most {MAX_NAMES} names: unsubscribe from some first")]
     TooManyNames,
+    /// Names come and go faster than the client lets them be answered.
+    #[error("more than {MAX_WAITING} names wait for an answer: acknowledge what was sent")]
+    TooManyWaiting,
     /// A name that is nobody's.
     #[error("a resource name has at most {MAX_NAME} bytes, one of the request has {0}")]
     LongName(usize),

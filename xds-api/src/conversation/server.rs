@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::answer::{Answer, Walk};
 use super::form::Form;
 use super::interest::{Due, InFlight, Interest, WILDCARD};
-use super::request::{MAX_NAMES, Refusal, Request, Verdict, names};
+use super::request::{MAX_NAMES, MAX_WAITING, Refusal, Request, Verdict, names};
 use super::view::View;
 use crate::envoy::config::core::v3::Node;
 use crate::envoy::service::discovery::v3::DeltaDiscoveryRequest;
@@ -128,6 +128,9 @@ impl Server {
         let held = self.held() + request.initial_resource_versions.len();
         if named > MAX_NAMES || held > MAX_NAMES {
             return Err(Refusal::TooManyNames);
+        }
+        if interest.waiting() > MAX_WAITING {
+            return Err(Refusal::TooManyWaiting);
         }
         self.names = named;
         let (form, legacy) = (self.form, !self.names_only);

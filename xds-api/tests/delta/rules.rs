@@ -136,6 +136,32 @@ fn a10_more_names_than_can_be_kept_are_refused() {
 }
 
 #[test]
+fn a10_names_that_come_and_go_without_an_answer_are_refused_in_the_end() {
+    let mut server = Server::new();
+    let mut mesh = Mesh::default();
+    mesh.set(TypeUrl::Endpoints, "a", "1");
+    let mut first = request(TypeUrl::Endpoints.as_str());
+    first.resource_names_subscribe = vec!["a".into()];
+    server.request(first).unwrap();
+    server.next(&mesh).unwrap();
+    let mut refused = false;
+    for round in 0..8 {
+        let names: Vec<String> = (0..50_000).map(|one| format!("{round}/{one}")).collect();
+        let mut come = request(TypeUrl::Endpoints.as_str());
+        come.resource_names_subscribe = names.clone();
+        let mut go = request(TypeUrl::Endpoints.as_str());
+        go.resource_names_unsubscribe = names;
+        for request in [come, go] {
+            match server.request(request) {
+                Ok(_) => assert!(server.next(&mesh).is_none()),
+                Err(refusal) => refused = refusal == Refusal::TooManyWaiting,
+            }
+        }
+    }
+    assert!(refused);
+}
+
+#[test]
 fn b1_nonces_are_unique_within_a_stream() {
     let mut server = Server::new();
     let mut mesh = Mesh::default();
