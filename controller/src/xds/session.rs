@@ -30,12 +30,7 @@ impl Sight<'_> {
         if names::owner(kind, name).is_some_and(|owner| !self.is_own(&owner)) {
             return None;
         }
-        self.cache
-            .get(self.own.dialect, self.published, kind, name)
-            .or_else(|| match self.own.dialect {
-                Dialect::Native => None,
-                Dialect::Envoy => envoy::placeholder(kind, name),
-            })
+        self.cache.get(self.own.dialect, self.published, kind, name)
     }
 
     /// What is a workload's own is for the workload alone: for the certificate that it must have, under its own name.
@@ -85,6 +80,13 @@ impl View for Reached<'_> {
 
     fn wildcard(&self, kind: TypeUrl) -> Vec<Arc<str>> {
         self.reach.names(kind).cloned().collect()
+    }
+
+    fn placeholder(&self, kind: TypeUrl, name: &str) -> Option<Arc<Resource>> {
+        match self.sight.own.dialect {
+            Dialect::Native => None,
+            Dialect::Envoy => envoy::placeholder(kind, &name.into()),
+        }
     }
 
     /// Where listeners are asked for by name, nothing is reached until they are known, and all that a returning client holds would look superfluous.

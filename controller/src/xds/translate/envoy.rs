@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use xds_api::envoy::config::core::v3::TypedExtensionConfig;
+use xds_api::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use xds_api::envoy::config::route::v3::RouteConfiguration;
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
@@ -91,13 +92,20 @@ pub(crate) fn roots(mesh: &Mesh, own: &Name) -> Vec<Link> {
 }
 
 /// What stands for a resource that was asked for and is not there. Envoy never gets ready on the removal of routes or of an extension, and answers
-/// every request with 500 where an extension goes (`anchors`: measured on 1.40).
-pub(crate) fn placeholder(kind: TypeUrl, name: &Arc<str>) -> Option<Translated> {
-    let resource = match kind {
+/// every request with 500 where an extension goes; without endpoints it waits (measured on 1.40).
+pub(crate) fn placeholder(kind: TypeUrl, name: &Arc<str>) -> Option<Arc<Resource>> {
+    Some(Arc::new(match kind {
         TypeUrl::Route => Resource::new(
             name.clone(),
             &RouteConfiguration {
                 name: name.to_string(),
+                ..Default::default()
+            },
+        ),
+        TypeUrl::Endpoints => Resource::new(
+            name.clone(),
+            &ClusterLoadAssignment {
+                cluster_name: name.to_string(),
                 ..Default::default()
             },
         ),
@@ -113,8 +121,7 @@ pub(crate) fn placeholder(kind: TypeUrl, name: &Arc<str>) -> Option<Translated> 
             )
         }
         _ => return None,
-    };
-    Some(Translated::new(resource, Vec::new()))
+    }))
 }
 
 /// The registered sidecar of a workload, where that is an Envoy.
