@@ -329,6 +329,17 @@ impl Sidecar {
         .await
     }
 
+    /// What counts the traffic, as text: its metrics, or the Envoy's own.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn statistics(&self) -> anyhow::Result<String> {
+        match self.plan.kind {
+            Kind::Native => self.metrics().await,
+            Kind::Envoy => Ok(client::get(self.envoy_admin, "/stats?usedonly").await?.body),
+        }
+    }
+
     /// Its metrics as text.
     ///
     /// # Errors

@@ -234,7 +234,7 @@ async fn policies_allow_and_deny_by_who_and_what(kinds: [Kind; 2]) -> anyhow::Re
     for case in cases() {
         check(&mesh, listen, &case).await?;
     }
-    let metrics = mesh.servers["one"].sidecar.metrics().await?;
+    let metrics = mesh.servers["one"].sidecar.statistics().await?;
     ensure!(
         metrics.contains("denied") || metrics.contains("deny"),
         "the metrics of the server's sidecar say nothing of denials"

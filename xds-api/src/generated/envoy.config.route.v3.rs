@@ -249,7 +249,7 @@ pub mod route_action {
     /// What an endpoint is chosen by, where the cluster hashes.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct HashPolicy {
-        #[prost(oneof = "hash_policy::PolicySpecifier", tags = "1")]
+        #[prost(oneof = "hash_policy::PolicySpecifier", tags = "1, 3")]
         pub policy_specifier: ::core::option::Option<hash_policy::PolicySpecifier>,
     }
     /// Nested message and enum types in `HashPolicy`.
@@ -270,10 +270,29 @@ pub mod route_action {
                     .into()
             }
         }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct ConnectionProperties {
+            #[prost(bool, tag = "1")]
+            pub source_ip: bool,
+        }
+        impl ::prost::Name for ConnectionProperties {
+            const NAME: &'static str = "ConnectionProperties";
+            const PACKAGE: &'static str = "envoy.config.route.v3";
+            fn full_name() -> ::prost::alloc::string::String {
+                "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"
+                    .into()
+            }
+            fn type_url() -> ::prost::alloc::string::String {
+                "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties"
+                    .into()
+            }
+        }
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum PolicySpecifier {
             #[prost(message, tag = "1")]
             Header(Header),
+            #[prost(message, tag = "3")]
+            ConnectionProperties(ConnectionProperties),
         }
     }
     impl ::prost::Name for HashPolicy {
@@ -348,7 +367,7 @@ impl ::prost::Name for RouteAction {
         "type.googleapis.com/envoy.config.route.v3.RouteAction".into()
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RetryPolicy {
     /// Tokens, separated by commas.
     #[prost(string, tag = "1")]
@@ -363,6 +382,11 @@ pub struct RetryPolicy {
     >,
     #[prost(uint32, repeated, tag = "7")]
     pub retriable_status_codes: ::prost::alloc::vec::Vec<u32>,
+    /// Endpoints that are not tried again, and how often another is looked for.
+    #[prost(message, repeated, tag = "5")]
+    pub retry_host_predicate: ::prost::alloc::vec::Vec<retry_policy::RetryHostPredicate>,
+    #[prost(int64, tag = "6")]
+    pub host_selection_retry_max_attempts: i64,
     #[prost(message, optional, tag = "8")]
     pub retry_back_off: ::core::option::Option<retry_policy::RetryBackOff>,
 }
@@ -387,6 +411,32 @@ pub mod retry_policy {
         }
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/envoy.config.route.v3.RetryPolicy.RetryBackOff".into()
+        }
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RetryHostPredicate {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(oneof = "retry_host_predicate::ConfigType", tags = "3")]
+        pub config_type: ::core::option::Option<retry_host_predicate::ConfigType>,
+    }
+    /// Nested message and enum types in `RetryHostPredicate`.
+    pub mod retry_host_predicate {
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum ConfigType {
+            #[prost(message, tag = "3")]
+            TypedConfig(super::super::super::super::super::super::google::protobuf::Any),
+        }
+    }
+    impl ::prost::Name for RetryHostPredicate {
+        const NAME: &'static str = "RetryHostPredicate";
+        const PACKAGE: &'static str = "envoy.config.route.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.route.v3.RetryPolicy.RetryHostPredicate".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.route.v3.RetryPolicy.RetryHostPredicate"
+                .into()
         }
     }
 }

@@ -202,6 +202,7 @@ fn forward() -> RouteAction {
                 base_interval: seconds(1),
                 max_interval: seconds(2),
             }),
+            ..Default::default()
         }),
         ..Default::default()
     }

@@ -10,10 +10,7 @@ use xds_api::envoy::config::route::v3::redirect_action::{
 };
 use xds_api::envoy::config::route::v3::retry_policy::RetryBackOff;
 use xds_api::envoy::config::route::v3::route::Action;
-use xds_api::envoy::config::route::v3::route_action::hash_policy::{self, PolicySpecifier};
-use xds_api::envoy::config::route::v3::route_action::{
-    ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, HostRewriteSpecifier,
-};
+use xds_api::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use xds_api::envoy::config::route::v3::route_match::PathSpecifier;
 use xds_api::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use xds_api::envoy::config::route::v3::{
@@ -21,6 +18,7 @@ use xds_api::envoy::config::route::v3::{
 };
 
 use super::any::{duration, number};
+use super::envoy;
 use super::policy::Policy;
 use super::rewrite::{Rewrite, redirects, rewrite};
 use crate::model::kinds::Duration;
@@ -115,19 +113,7 @@ impl<'a> Actions<'a> {
         if self.dialect == Dialect::Native {
             return RouteAction::default();
         }
-        let hashing = self.policy.balancer.algorithm.hashes();
-        let header = self.policy.balancer.hash_header.iter();
-        let by = |name: &String| HashPolicy {
-            policy_specifier: Some(PolicySpecifier::Header(hash_policy::Header {
-                header_name: name.to_ascii_lowercase(),
-            })),
-        };
-        RouteAction {
-            cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError
-                as i32,
-            hash_policy: header.filter(|_| hashing).map(by).collect(),
-            ..Default::default()
-        }
+        envoy::action::base(self.policy)
     }
 
     fn forward(&mut self, route: &Name, rule: &Rule, condition: &Match) -> Action {
@@ -202,7 +188,7 @@ impl<'a> Actions<'a> {
     /// `attempt`: a route's own limit for one attempt, which wins over the policy's.
     fn retry(&self, attempt: Option<Duration>) -> Option<RetryPolicy> {
         let attempt = attempt.filter(|attempt| !attempt.is_zero());
-        match &self.policy.retries {
+        let policy = match &self.policy.retries {
             Some(retries) => Some(retry_policy(retries, attempt)),
             None => attempt.map(|attempt| RetryPolicy {
                 retry_on: tokens(&DEFAULT_RETRY_ON).0,
@@ -210,6 +196,10 @@ impl<'a> Actions<'a> {
                 per_try_timeout: Some(duration(attempt)),
                 ..Default::default()
             }),
+        };
+        match self.dialect {
+            Dialect::Native => policy,
+            Dialect::Envoy => Some(envoy::action::retry(policy)),
         }
     }
 
@@ -236,6 +226,19 @@ impl<'a> Actions<'a> {
         changes
     }
 
+    /// Envoy writes whatever port it is told into the location; one that goes without saying is left out.
+    fn redirect_port(&self, redirect: &Redirect) -> u32 {
+        let port = redirect_port(redirect, self.port.port);
+        let goes_without_saying = match redirect.scheme.unwrap_or(Scheme::Http) {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        };
+        match self.dialect {
+            Dialect::Envoy if port == goes_without_saying => 0,
+            _ => u32::from(port),
+        }
+    }
+
     fn redirect(
         &self,
         redirect: &Redirect,
@@ -254,7 +257,7 @@ impl<'a> Actions<'a> {
                     SchemeRewriteSpecifier::SchemeRedirect(scheme_name(scheme).into())
                 }),
                 host_redirect: redirect.hostname.clone().unwrap_or_default(),
-                port_redirect: u32::from(redirect_port(redirect, self.port.port)),
+                port_redirect: self.redirect_port(redirect),
                 path_rewrite_specifier: to,
                 response_code: response_code(redirect.status_code) as i32,
             })
@@ -303,6 +306,7 @@ fn retry_policy(retries: &Retries, attempt: Option<Duration>) -> RetryPolicy {
         per_try_timeout: limit.map(duration),
         retriable_status_codes,
         retry_back_off: back_off,
+        ..Default::default()
     }
 }
 

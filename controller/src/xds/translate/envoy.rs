@@ -3,6 +3,7 @@
 //! As in the native dialect, a translation is a function of the mesh and a name. What is everybody's (services, their routes, clusters and endpoints)
 //! is made once and shared by all Envoys; what is a workload's own (its inbound and outbound listeners, its application, its rules) carries its name.
 
+pub(in crate::xds) mod action;
 mod authorization;
 mod chain;
 mod cluster;

@@ -5,7 +5,7 @@ use super::strict::{Invalid, invalid};
 use xds_api::envoy::config::cluster::v3::{Cluster, OutlierDetection};
 use xds_api::envoy::config::endpoint::v3::Endpoint;
 use xds_api::envoy::config::listener::v3::{FilterChain, Listener};
-use xds_api::envoy::config::route::v3::RouteAction;
+use xds_api::envoy::config::route::v3::{RetryPolicy, RouteAction};
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_api::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
 
@@ -79,6 +79,14 @@ impl Rest for RouteAction {
         let kept = std::mem::take(self);
         self.hash_policy = kept.hash_policy;
         self.cluster_not_found_response_code = kept.cluster_not_found_response_code;
+    }
+}
+
+impl Rest for RetryPolicy {
+    fn strip(&mut self) {
+        let kept = std::mem::take(self);
+        self.retry_host_predicate = kept.retry_host_predicate;
+        self.host_selection_retry_max_attempts = kept.host_selection_retry_max_attempts;
     }
 }
 

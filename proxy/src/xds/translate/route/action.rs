@@ -116,6 +116,7 @@ fn substitution(told: &str) -> Result<String, Invalid> {
 }
 
 fn retry(told: envoy::RetryPolicy) -> Result<RetryPolicy, Invalid> {
+    foreign::check(&told)?;
     let mut on = RetryOn::default();
     for token in told.retry_on.split(',').map(str::trim) {
         let flag = retry_flag(&mut on, token);

@@ -96,6 +96,7 @@ fn forwarding_arrives() {
         per_try_timeout: Some(seconds(1)),
         retriable_status_codes: vec![418],
         retry_back_off: None,
+        ..Default::default()
     });
     let found = one_route(route(prefix("/a"), Does::Route(action))).unwrap();
     let RouteAction::Forward(forward) = found.action else {
