@@ -42,11 +42,7 @@ impl Inbound {
     /// Serves nothing yet.
     pub fn new(shared: Shared, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
-            applications: Applications::new(
-                CONNECT_LIMIT,
-                shared.tasks.clone(),
-                shared.metrics.clone(),
-            ),
+            applications: Applications::new(CONNECT_LIMIT, shared.tasks.clone()),
             shared,
             settings,
         })

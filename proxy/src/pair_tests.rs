@@ -2,6 +2,7 @@
 
 mod failures;
 mod foreign;
+mod foreign_endpoints;
 mod http1;
 mod http2;
 mod opaque;

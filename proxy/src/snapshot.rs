@@ -8,7 +8,7 @@ mod route;
 
 pub use cluster::{
     Balancing, Cluster, Endpoint, Endpoints, HashKey, Health, Limits, Locality, MeshAddress,
-    Outlier, RetryBudget,
+    MeshForm, Outlier, RetryBudget,
 };
 pub use directory::{Directory, Resolution, ResolveFuture};
 pub use inbound::{Action, Inbound, InboundPort, Mtls, Pattern, Rule, Upstream};

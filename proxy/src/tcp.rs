@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flow::{copy, from_tunnel, to_tcp, to_tunnel};
 use std::io;
 use tokio::net::TcpStream;
+use tokio_rustls::client;
 use tokio_rustls::server::TlsStream;
 
 /// What the accepted side is connected with.
@@ -17,8 +18,25 @@ use tokio_rustls::server::TlsStream;
 pub enum Upstream {
     /// A stream to a meshed endpoint.
     Tunnel(Tunnel),
+    /// A TLS connection of its own, to an Envoy.
+    Secured(Box<SecuredStream>),
     /// An application, or an endpoint outside the mesh.
     Tcp(TcpStream),
+}
+
+/// A TLS connection for one opaque connection, and what has been read from it already.
+#[derive(Debug)]
+pub struct SecuredStream {
+    tls: client::TlsStream<tls::Socket>,
+    said: Bytes,
+}
+
+impl SecuredStream {
+    /// Nothing has been read from it yet.
+    pub fn new(tls: client::TlsStream<tls::Socket>) -> Self {
+        let said = Bytes::new();
+        Self { tls, said }
+    }
 }
 
 impl Upstream {
@@ -26,6 +44,12 @@ impl Upstream {
     pub async fn readable(&mut self) -> io::Result<bool> {
         match self {
             Self::Tunnel(tunnel) => tunnel.receive.readable().await,
+            Self::Secured(secured) => {
+                if secured.said.is_empty() {
+                    secured.said = flow::read(&mut secured.tls).await?.unwrap_or_default();
+                }
+                Ok(!secured.said.is_empty())
+            }
             Self::Tcp(stream) => Ok(stream.peek(&mut [0]).await? > 0),
         }
     }
@@ -42,6 +66,7 @@ pub async fn relay(
 ) -> io::Result<()> {
     match upstream {
         Upstream::Tunnel(tunnel) => relay_out(client, first, tunnel, metrics, cut).await,
+        Upstream::Secured(secured) => relay_to(client, first, *secured, metrics, cut).await,
         Upstream::Tcp(stream) => relay_plain(client, first, stream, metrics, cut).await,
     }
 }
@@ -108,6 +133,25 @@ pub async fn relay_secured(
     if ended.is_err() {
         net::reset(client.into_inner().0.into_inner());
         net::reset(application);
+    }
+    ended
+}
+
+async fn relay_to(
+    mut client: TcpStream,
+    first: Bytes,
+    mut upstream: SecuredStream,
+    metrics: &ConnectionMetrics,
+    cut: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (client_reader, client_writer) = client.split();
+    let (reader, writer) = tokio::io::split(&mut upstream.tls);
+    let up = copy(client_reader, first, writer, &metrics.read);
+    let down = copy(reader, upstream.said, client_writer, &metrics.written);
+    let ended = both(up, down, cut).await;
+    if ended.is_err() {
+        net::reset(client);
+        net::reset(upstream.tls.into_inner().0.into_inner());
     }
     ended
 }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod peer;
+mod secured;
 mod receive;
 mod send;
 mod server;
@@ -15,6 +16,7 @@ mod tunnel;
 pub use connection::{Connection, StreamLease};
 pub use peer::{DialError, Peer};
 pub use receive::Receive;
+pub use secured::Secured;
 pub use send::{Send, SendError};
 pub use server::{Stream, serve};
 pub use tunnel::{Tunnel, TunnelReceive, TunnelSend};

@@ -289,6 +289,7 @@ fn workloads_at_one_address_have_keys_of_their_own() {
         address: ([10, 0, 0, 1], 80).into(),
         mesh: Some(crate::snapshot::MeshAddress {
             port: number,
+            form: crate::snapshot::MeshForm::Native,
             identity: "spiffe://mesh.test/ns/demo/sa/api".into(),
         }),
         ..endpoint(number)

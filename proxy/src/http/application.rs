@@ -1,14 +1,15 @@
-//! Plain HTTP towards an application, or an endpoint outside the mesh: its HTTP/1 connections, kept and used again, and HTTP/2.
+//! Plain HTTP towards an application, an endpoint outside the mesh, or over mutual TLS an Envoy or a gRPC program: its HTTP/1
+//! connections, kept and used again, and HTTP/2.
 
 use super::body::Body;
 use super::failure::{Failure, Unserved};
 use super::interim;
 use super::mesh;
 use super::upgrade::{self, Upgrade};
-use crate::metrics::Metrics;
 use crate::net;
 use crate::supervise::Tasks;
-use crate::wire::Peer;
+use crate::tls::Mesh;
+use crate::wire::{Peer, Secured};
 use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -27,10 +29,10 @@ const IDLE: Duration = Duration::from_secs(50);
 /// A connection that rested so long may be being closed just now, so what can be repeated is kept to be repeated.
 const DOUBTFUL: Duration = Duration::from_millis(500);
 
-/// One server that is spoken to in the clear.
+/// One server that is spoken to in HTTP as it is.
 #[derive(Debug)]
 pub struct Application {
-    addresses: Vec<SocketAddr>,
+    dial: Dial,
     connect_limit: Duration,
     idle: Mutex<Vec<Idle>>,
     /// Whether a task is there that closes what rests too long.
@@ -40,16 +42,30 @@ pub struct Application {
 }
 
 #[derive(Debug)]
+enum Dial {
+    Plain(Vec<SocketAddr>),
+    Secured(Secured),
+}
+
+#[derive(Debug)]
 struct Idle {
-    send: SendRequest<Body>,
+    send: Sender,
     since: Instant,
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+struct Sender {
+    send: SendRequest<Body>,
+    /// The certificate it was opened with.
+    mesh: Option<Arc<Mesh>>,
 }
 
 /// Puts a connection back once its response is read.
 #[derive(Debug)]
 pub(super) struct CheckIn {
     application: Arc<Application>,
-    send: SendRequest<Body>,
+    send: Sender,
 }
 
 impl CheckIn {
@@ -59,16 +75,22 @@ impl CheckIn {
 }
 
 impl Application {
-    /// Tried in this order; the next where one refuses.
-    pub fn new(
-        addresses: Vec<SocketAddr>,
-        connect_limit: Duration,
-        tasks: Tasks,
-        metrics: Metrics,
-    ) -> Self {
+    /// In the clear. Tried in this order; the next where one refuses.
+    pub fn new(addresses: Vec<SocketAddr>, connect_limit: Duration, tasks: Tasks) -> Self {
+        let http2 = Peer::plain(addresses.clone(), tasks.clone());
+        Self::by(Dial::Plain(addresses), http2, connect_limit, tasks)
+    }
+
+    /// Over mutual TLS: the ways for HTTP/1 and for HTTP/2.
+    pub fn secured(http1: Secured, http2: Secured, connect_limit: Duration, tasks: Tasks) -> Self {
+        let http2 = Peer::secured(http2, tasks.clone());
+        Self::by(Dial::Secured(http1), http2, connect_limit, tasks)
+    }
+
+    fn by(dial: Dial, http2: Peer, connect_limit: Duration, tasks: Tasks) -> Self {
         Self {
-            http2: Peer::plain(addresses.clone(), tasks.clone(), metrics),
-            addresses,
+            dial,
+            http2,
             connect_limit,
             idle: Mutex::default(),
             swept: AtomicBool::new(false),
@@ -76,9 +98,12 @@ impl Application {
         }
     }
 
-    /// A new connection of its own.
+    /// A new connection of its own, in the clear. A server that is reached over mutual TLS is nowhere to be found so.
     pub async fn connect(&self) -> Result<TcpStream, net::ConnectError> {
-        net::connect_any(&self.addresses, self.connect_limit).await
+        match &self.dial {
+            Dial::Plain(addresses) => net::connect_any(addresses, self.connect_limit).await,
+            Dial::Secured(_) => Err(net::ConnectError::Nowhere),
+        }
     }
 
     /// Sends a request in the form that its version says. `queue` is asked before it waits for a connection; what it gives is
@@ -107,7 +132,7 @@ impl Application {
 
     async fn exchange_http1<Q>(
         self: &Arc<Self>,
-        mut send: SendRequest<Body>,
+        mut send: Sender,
         mut rested: Duration,
         mut request: Request<Body>,
         queue: &impl Fn() -> Result<Q, Failure>,
@@ -136,10 +161,10 @@ impl Application {
 
     async fn send(
         &self,
-        mut send: SendRequest<Body>,
+        mut send: Sender,
         request: Request<Body>,
-    ) -> Result<(Response<hyper::body::Incoming>, SendRequest<Body>), Broken> {
-        match send.try_send_request(request).await {
+    ) -> Result<(Response<hyper::body::Incoming>, Sender), Broken> {
+        match send.send.try_send_request(request).await {
             Ok(response) => Ok((response, send)),
             Err(mut error) => Err(Broken {
                 unsent: error.take_message().map(Box::new),
@@ -150,7 +175,7 @@ impl Application {
     fn receive(
         self: &Arc<Self>,
         mut response: Response<hyper::body::Incoming>,
-        send: SendRequest<Body>,
+        send: Sender,
         upgraded: Option<Body>,
     ) -> Response<Body> {
         if let Some(body) = upgraded
@@ -172,10 +197,11 @@ impl Application {
     async fn take<Q>(
         self: &Arc<Self>,
         queue: &impl Fn() -> Result<Q, Failure>,
-    ) -> Result<(SendRequest<Body>, Duration), Failure> {
+    ) -> Result<(Sender, Duration), Failure> {
         while let Some(mut idle) = self.pop() {
             let rested = idle.since.elapsed();
-            if rested < IDLE && !idle.send.is_closed() && idle.send.ready().await.is_ok() {
+            let fit = rested < IDLE && !idle.send.send.is_closed() && self.current(&idle.send);
+            if fit && idle.send.send.ready().await.is_ok() {
                 return Ok((idle.send, rested.max(Duration::from_nanos(1))));
             }
         }
@@ -184,19 +210,48 @@ impl Application {
         Box::pin(self.open()).await
     }
 
-    async fn open(&self) -> Result<(SendRequest<Body>, Duration), Failure> {
-        let stream = self.connect().await.map_err(|error| {
-            tracing::debug!(%error, "no connection");
-            Failure::Connect
-        })?;
-        let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    /// Whether a connection was made with the certificate in force. Where none can be seen now, what was opened stays good.
+    fn current(&self, sender: &Sender) -> bool {
+        let now = match &self.dial {
+            Dial::Plain(_) => None,
+            Dial::Secured(way) => way.mesh(),
+        };
+        match (&sender.mesh, now) {
+            (Some(mesh), Some(now)) => Arc::ptr_eq(mesh, &now),
+            _ => true,
+        }
+    }
+
+    async fn open(&self) -> Result<(Sender, Duration), Failure> {
+        let (send, mesh) = match &self.dial {
+            Dial::Plain(_) => {
+                let stream = self.connect().await.map_err(|error| {
+                    tracing::debug!(%error, "no connection");
+                    Failure::Connect
+                })?;
+                (self.begin(stream).await?, None)
+            }
+            Dial::Secured(way) => {
+                let dialled = way.dial(self.connect_limit).await;
+                let (stream, mesh) = dialled.map_err(|error| mesh::unreachable(&error))?;
+                (self.begin(stream).await?, Some(mesh))
+            }
+        };
+        Ok((Sender { send, mesh }, Duration::ZERO))
+    }
+
+    async fn begin<I>(&self, io: I) -> Result<SendRequest<Body>, Failure>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::Builder::new().handshake(TokioIo::new(io)).await;
         let (send, connection) = handshake.map_err(|_| Failure::Connect)?;
         self.tasks.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "an HTTP/1 connection ended");
             }
         });
-        Ok((send, Duration::ZERO))
+        Ok(send)
     }
 
     fn pop(&self) -> Option<Idle> {
@@ -206,8 +261,8 @@ impl Application {
             .pop()
     }
 
-    fn put(self: &Arc<Self>, send: SendRequest<Body>) {
-        if send.is_closed() {
+    fn put(self: &Arc<Self>, send: Sender) {
+        if send.send.is_closed() {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +287,7 @@ impl Application {
                 () = stopping.cancelled() => return,
             }
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.send.is_closed());
+            idle.retain(|idle| idle.since.elapsed() < IDLE && !idle.send.send.is_closed());
             if idle.is_empty() {
                 return self.swept.store(false, Ordering::Relaxed);
             }

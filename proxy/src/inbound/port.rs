@@ -20,16 +20,14 @@ const APPLICATIONS: usize = 256;
 pub(super) struct Applications {
     connect_limit: Duration,
     tasks: Tasks,
-    metrics: Metrics,
     known: Mutex<HashMap<Vec<SocketAddr>, Arc<Application>>>,
 }
 
 impl Applications {
-    pub(super) fn new(connect_limit: Duration, tasks: Tasks, metrics: Metrics) -> Self {
+    pub(super) fn new(connect_limit: Duration, tasks: Tasks) -> Self {
         Self {
             connect_limit,
             tasks,
-            metrics,
             known: Mutex::default(),
         }
     }
@@ -42,8 +40,8 @@ impl Applications {
         if known.len() >= APPLICATIONS {
             known.clear();
         }
-        let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
-        let application = Application::new(addresses.clone(), self.connect_limit, tasks, metrics);
+        let tasks = self.tasks.clone();
+        let application = Application::new(addresses.clone(), self.connect_limit, tasks);
         let application = Arc::new(application);
         known.insert(addresses, application.clone());
         application

@@ -92,10 +92,9 @@ pub(super) async fn carry(
     connected: Connected,
 ) {
     let Connected { upstream, held } = connected;
-    let tls = if matches!(upstream, Upstream::Tunnel(_)) {
-        "mesh"
-    } else {
-        "none"
+    let tls = match &upstream {
+        Upstream::Tunnel(_) | Upstream::Secured(_) => "mesh",
+        Upstream::Tcp(_) => "none",
     };
     let open = outbound.shared.metrics.connection(&ConnectionLabels {
         direction: Direction::Outbound,

@@ -3,9 +3,10 @@
 use crate::http::{Application, Body, Failure, Unserved, exchange};
 use crate::net::ConnectError;
 use crate::shared::Shared;
-use crate::snapshot::Endpoint;
-use crate::tcp::Upstream;
-use crate::wire::{self, DialError, Peer, Tunnel};
+use crate::snapshot::{Endpoint, MeshForm};
+use crate::tcp::{SecuredStream, Upstream};
+use crate::tls::Form;
+use crate::wire::{self, DialError, Peer, Secured, Tunnel};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -23,6 +24,12 @@ pub(super) enum Target {
         /// `maille-port`.
         port: HeaderValue,
         tasks: crate::supervise::Tasks,
+    },
+    /// Over mutual TLS in the application's own protocol: an Envoy, or a gRPC program. One TLS connection is one opaque
+    /// connection.
+    Foreign {
+        application: Arc<Application>,
+        opaque: Box<Secured>,
     },
     /// In plain text, as it is not in the mesh.
     Plain(Arc<Application>),
@@ -50,26 +57,28 @@ pub(super) enum OpaqueError {
 impl Target {
     pub(super) fn new(endpoint: &Endpoint, connect_limit: Duration, shared: &Shared) -> Self {
         let (tasks, metrics) = (shared.tasks.clone(), shared.metrics.clone());
-        match &endpoint.mesh {
-            Some(address) => Self::Mesh {
-                peer: Box::new(Peer::mesh(
-                    endpoint.address,
-                    address,
-                    shared.mesh.clone(),
-                    tasks.clone(),
-                    metrics,
-                )),
+        let Some(address) = &endpoint.mesh else {
+            let addresses = vec![endpoint.address];
+            let application = Application::new(addresses, connect_limit, tasks);
+            return Self::Plain(Arc::new(application));
+        };
+        let way = |form| {
+            let (mesh, metrics) = (shared.mesh.clone(), metrics.clone());
+            Secured::new(endpoint.address, address, form, mesh, metrics)
+        };
+        match address.form {
+            MeshForm::Native => Self::Mesh {
+                peer: Box::new(Peer::secured(way(Form::Native), tasks.clone())),
                 port: HeaderValue::from(endpoint.address.port()),
                 tasks,
             },
-            None => {
-                let addresses = vec![endpoint.address];
-                Self::Plain(Arc::new(Application::new(
-                    addresses,
-                    connect_limit,
-                    tasks,
-                    metrics,
-                )))
+            MeshForm::Plain => {
+                let (http1, http2) = (way(Form::Http1), way(Form::Http2));
+                let application = Application::secured(http1, http2, connect_limit, tasks);
+                Self::Foreign {
+                    application: Arc::new(application),
+                    opaque: Box::new(way(Form::Opaque)),
+                }
             }
         }
     }
@@ -85,7 +94,9 @@ impl Target {
             Self::Mesh { peer, port, tasks } => {
                 exchange(peer, limit, tasks, Some(port), request, queue).await
             }
-            Self::Plain(application) => application.exchange(request, queue).await,
+            Self::Foreign { application, .. } | Self::Plain(application) => {
+                application.exchange(request, queue).await
+            }
         }
     }
 
@@ -97,6 +108,11 @@ impl Target {
     ) -> Result<Upstream, OpaqueError> {
         match self {
             Self::Plain(application) => Ok(Upstream::Tcp(application.connect().await?)),
+            Self::Foreign { opaque, .. } => {
+                let (tls, _) = opaque.dial(limit).await?;
+                connected();
+                Ok(Upstream::Secured(Box::new(SecuredStream::new(tls))))
+            }
             Self::Mesh { peer, port, .. } => tunnel(peer, port, limit, connected)
                 .await
                 .map(Upstream::Tunnel),

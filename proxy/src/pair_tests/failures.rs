@@ -1,7 +1,7 @@
 //! When the way to the service breaks: dead endpoints, wrong identities, limits, drains, interim answers.
 #![allow(clippy::unwrap_used)]
 
-use crate::snapshot::{MeshAddress, Protocol};
+use crate::snapshot::{MeshAddress, MeshForm, Protocol};
 use crate::testing::apps::{self, LIMIT, ask, eventually, get, mirror};
 use crate::testing::pair::{Pair, endpoint, free};
 use bytes::Bytes;
@@ -32,6 +32,7 @@ async fn another_identity_at_the_endpoint_is_refused_and_never_spoken_to_in_plai
     let mut wrong = endpoint(app, None);
     wrong.mesh = Some(MeshAddress {
         port: pair.mesh.port(),
+        form: MeshForm::Native,
         identity: "spiffe://mesh.test/ns/demo/sa/other".into(),
     });
     pair.endpoints(vec![wrong]);

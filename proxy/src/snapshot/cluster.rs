@@ -108,11 +108,22 @@ pub enum Health {
     Unhealthy,
 }
 
+/// What a meshed endpoint speaks inside of mutual TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeshForm {
+    /// `maille/1`.
+    Native,
+    /// The application's own protocol: an Envoy, or a gRPC program.
+    Plain,
+}
+
 /// How a meshed endpoint is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MeshAddress {
-    /// Its mesh port; the address is the endpoint's own.
+    /// Where it is reached; the address is the endpoint's own.
     pub port: u16,
+    /// What is spoken there.
+    pub form: MeshForm,
     /// The SPIFFE id that it must prove.
     pub identity: Arc<str>,
 }

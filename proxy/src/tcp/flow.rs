@@ -141,7 +141,7 @@ where
 }
 
 /// Reads over the stack, so that an idle connection holds no buffer.
-async fn read<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Bytes>> {
+pub(super) async fn read<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option<Bytes>> {
     poll_fn(|context| {
         let mut room = [MaybeUninit::uninit(); RECORD];
         let mut read = ReadBuf::uninit(&mut room);

@@ -7,7 +7,7 @@ use crate::net;
 use crate::shared::Shared;
 use crate::snapshot::{
     Backends, Balancing, Cluster, Directory, Endpoint, Endpoints, Forward, HeaderChanges, Health,
-    Inbound, InboundPort, Limits, Listener, Locality, MeshAddress, Mtls, Named, Protocol,
+    Inbound, InboundPort, Limits, Listener, Locality, MeshAddress, MeshForm, Mtls, Named, Protocol,
     Resolution, ResolveFuture, Route, RouteAction, RouteMatch, Routes, Snapshot, Upstream,
 };
 use crate::supervise::{self, Tasks};
@@ -197,6 +197,7 @@ pub(crate) fn endpoint(address: SocketAddr, mesh_port: Option<u16>) -> Endpoint 
         weight: 1,
         mesh: mesh_port.map(|port| MeshAddress {
             port,
+            form: MeshForm::Native,
             identity: SERVER.into(),
         }),
     }

@@ -1,16 +1,13 @@
 //! One address that speaks HTTP/2: its connections, opened as they are needed and shared by all streams.
 
 use super::connection::{Connection, StreamLease};
-use crate::metrics::Metrics;
+use super::secured::Secured;
 use crate::net::{self, ConnectError};
-use crate::snapshot::MeshAddress;
 use crate::supervise::Tasks;
-use crate::tls::{self, Form, Mesh, TlsError};
-use rustls::ClientConfig;
+use crate::tls::{Mesh, TlsError};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Connections to one address: with 256 streams on each, more only help an attacker.
@@ -51,7 +48,6 @@ pub enum DialError {
 pub struct Peer {
     dial: Dial,
     tasks: Tasks,
-    metrics: Metrics,
     connections: Mutex<Vec<Open>>,
     /// Whoever holds it opens a connection; the others wait and look again. Inside: when the last attempt ended how.
     opening: tokio::sync::Mutex<Option<(Instant, DialError)>>,
@@ -67,48 +63,24 @@ struct Open {
 #[derive(Debug)]
 enum Dial {
     Plain(Vec<SocketAddr>),
-    Mesh(MeshDial),
-}
-
-#[derive(Debug)]
-struct MeshDial {
-    address: SocketAddr,
-    target_port: u16,
-    expected: Arc<str>,
-    mesh: watch::Receiver<Option<Arc<Mesh>>>,
-    /// Holds the endpoint's sessions as long as the certificate is the same.
-    client: Mutex<Option<(Arc<Mesh>, Arc<ClientConfig>)>>,
+    Secured(Secured),
 }
 
 impl Peer {
-    /// A meshed endpoint. `target` is the application's address; the mesh port is dialled on the same host.
-    pub fn mesh(
-        target: SocketAddr,
-        address: &MeshAddress,
-        mesh: watch::Receiver<Option<Arc<Mesh>>>,
-        tasks: Tasks,
-        metrics: Metrics,
-    ) -> Self {
-        let dial = MeshDial {
-            address: SocketAddr::new(target.ip(), address.port),
-            target_port: target.port(),
-            expected: address.identity.clone(),
-            mesh,
-            client: Mutex::default(),
-        };
-        Self::new(Dial::Mesh(dial), tasks, metrics)
+    /// A meshed endpoint.
+    pub fn secured(way: Secured, tasks: Tasks) -> Self {
+        Self::new(Dial::Secured(way), tasks)
     }
 
     /// An application, or an endpoint outside the mesh. The next address is tried where one refuses.
-    pub fn plain(addresses: Vec<SocketAddr>, tasks: Tasks, metrics: Metrics) -> Self {
-        Self::new(Dial::Plain(addresses), tasks, metrics)
+    pub fn plain(addresses: Vec<SocketAddr>, tasks: Tasks) -> Self {
+        Self::new(Dial::Plain(addresses), tasks)
     }
 
-    fn new(dial: Dial, tasks: Tasks, metrics: Metrics) -> Self {
+    fn new(dial: Dial, tasks: Tasks) -> Self {
         Self {
             dial,
             tasks,
-            metrics,
             connections: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
         }
@@ -173,88 +145,38 @@ impl Peer {
         if self.connections().len() >= CONNECTIONS {
             return Err(DialError::Full);
         }
-        let stream = net::connect_any(self.dial.addresses(), limit).await?;
-        let address = stream
-            .peer_addr()
-            .map_err(|error| ConnectError::Gone(error.kind()))?;
-        let broken = |error: h2::Error| DialError::Http2 {
-            address,
-            reason: error.to_string(),
+        let broken = |address: SocketAddr| {
+            move |error: h2::Error| DialError::Http2 {
+                address,
+                reason: error.to_string(),
+            }
         };
         let (connection, mesh) = match &self.dial {
-            Dial::Plain(_) => (
-                Connection::open(stream, &self.tasks)
-                    .await
-                    .map_err(broken)?,
-                None,
-            ),
-            Dial::Mesh(dial) => {
-                let (mesh, client) = dial.client()?;
-                let tls = self.secure(dial, client, stream, limit).await?;
-                (
-                    Connection::open(tls, &self.tasks).await.map_err(broken)?,
-                    Some(mesh),
-                )
+            Dial::Plain(addresses) => {
+                let stream = net::connect_any(addresses, limit).await?;
+                let address = stream
+                    .peer_addr()
+                    .map_err(|error| ConnectError::Gone(error.kind()))?;
+                let opened = Connection::open(stream, &self.tasks).await;
+                (opened.map_err(broken(address))?, None)
+            }
+            Dial::Secured(way) => {
+                let (tls, mesh) = way.dial(limit).await?;
+                let opened = Connection::open(tls, &self.tasks).await;
+                (opened.map_err(broken(way.address()))?, Some(mesh))
             }
         };
         let lease = connection.lease().ok_or(DialError::Full)?;
         self.connections().push(Open { connection, mesh });
         Ok(lease)
     }
-
-    async fn secure(
-        &self,
-        dial: &MeshDial,
-        client: Arc<ClientConfig>,
-        stream: tokio::net::TcpStream,
-        limit: Duration,
-    ) -> Result<tokio_rustls::client::TlsStream<tls::Socket>, DialError> {
-        let handshake = tls::connect(client, dial.target_port, stream, limit).await;
-        let outcome = match &handshake {
-            Ok(tls) if tls::resumed(tls.get_ref().1) => "resumed",
-            Ok(_) => "full",
-            Err(_) => "failed",
-        };
-        self.metrics.handshake("client", outcome);
-        handshake.map_err(|cause| DialError::Tls {
-            address: dial.address,
-            cause,
-        })
-    }
 }
 
 impl Dial {
-    fn addresses(&self) -> &[SocketAddr] {
-        match self {
-            Self::Plain(addresses) => addresses,
-            Self::Mesh(dial) => std::slice::from_ref(&dial.address),
-        }
-    }
-
     fn mesh_now(&self) -> Option<Arc<Mesh>> {
         match self {
             Self::Plain(_) => None,
-            Self::Mesh(dial) => dial.mesh.borrow().clone(),
+            Self::Secured(way) => way.mesh(),
         }
-    }
-}
-
-impl MeshDial {
-    fn client(&self) -> Result<(Arc<Mesh>, Arc<ClientConfig>), DialError> {
-        let mesh = self.mesh.borrow().clone().ok_or(DialError::NoCertificate)?;
-        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_from, client)) =
-            kept.as_ref().filter(|(known, _)| Arc::ptr_eq(known, &mesh))
-        {
-            return Ok((made_from.clone(), client.clone()));
-        }
-        let client = mesh
-            .client(&self.expected, Form::Native)
-            .map_err(|cause| DialError::Tls {
-                address: self.address,
-                cause,
-            })?;
-        *kept = Some((mesh.clone(), client.clone()));
-        Ok((mesh, client))
     }
 }

@@ -4,7 +4,7 @@ use super::foreign;
 use super::strict::{
     Invalid, Within, check_name, decode, invalid, metadata, not_empty, port, present,
 };
-use crate::snapshot::{Endpoint, Endpoints, Health, Locality, MeshAddress};
+use crate::snapshot::{Endpoint, Endpoints, Health, Locality, MeshAddress, MeshForm};
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ fn endpoint(one: LbEndpoint, locality: &Locality) -> Result<Endpoint, Invalid> {
         return invalid("load_balancing_weight", "must be above zero");
     }
     let extra: v1::EndpointExtra = metadata(one.metadata)?;
-    let mesh = mesh(&extra)?;
+    let mesh = mesh(&extra, address.port())?;
     Ok(Endpoint {
         address,
         namespace: extra.namespace.into(),
@@ -84,17 +84,20 @@ fn socket_address(address: Option<core::Address>) -> Result<SocketAddr, Invalid>
     ))
 }
 
-fn mesh(extra: &v1::EndpointExtra) -> Result<Option<MeshAddress>, Invalid> {
-    match v1::Mesh::try_from(extra.mesh) {
-        Ok(v1::Mesh::None) => Ok(None),
-        Ok(v1::Mesh::Native) => {
-            not_empty("identity", &extra.identity)?;
-            Ok(Some(MeshAddress {
-                port: port("mesh_port", extra.mesh_port)?,
-                identity: extra.identity.as_str().into(),
-            }))
-        }
-        Ok(other) => invalid("mesh", format!("{other:?} is not spoken by this version")),
-        Err(_) => invalid("mesh", format!("{} is not known", extra.mesh)),
-    }
+/// `own`: the endpoint's own port, which a gRPC program keeps.
+fn mesh(extra: &v1::EndpointExtra, own: u16) -> Result<Option<MeshAddress>, Invalid> {
+    let mesh_port = || port("mesh_port", extra.mesh_port);
+    let (form, port) = match v1::Mesh::try_from(extra.mesh) {
+        Ok(v1::Mesh::None) => return Ok(None),
+        Ok(v1::Mesh::Native) => (MeshForm::Native, mesh_port()?),
+        Ok(v1::Mesh::Envoy) => (MeshForm::Plain, mesh_port()?),
+        Ok(v1::Mesh::Grpc) => (MeshForm::Plain, own),
+        Err(_) => return invalid("mesh", format!("{} is not known", extra.mesh)),
+    };
+    not_empty("identity", &extra.identity)?;
+    Ok(Some(MeshAddress {
+        port,
+        form,
+        identity: extra.identity.as_str().into(),
+    }))
 }

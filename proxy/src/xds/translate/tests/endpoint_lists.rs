@@ -1,6 +1,7 @@
 //! Endpoints.
 
 use super::*;
+use crate::snapshot::MeshForm;
 
 fn assignment(
     extra: &v1::EndpointExtra,
@@ -39,6 +40,23 @@ fn every_field_arrives() {
 }
 
 #[test]
+fn an_envoy_has_a_mesh_port_and_a_grpc_program_keeps_its_own() {
+    for (mesh, form, port) in [
+        (v1::Mesh::Native, MeshForm::Native, 4743),
+        (v1::Mesh::Envoy, MeshForm::Plain, 4743),
+        (v1::Mesh::Grpc, MeshForm::Plain, 8080),
+    ] {
+        let mut extra = native();
+        extra.mesh = mesh.into();
+        let Value::Endpoints(found) = read(PORT, &assignment(&extra, |_| {})).unwrap() else {
+            panic!("no endpoints");
+        };
+        let found = found.endpoints[0].mesh.as_ref().unwrap();
+        assert_eq!((found.form, found.port), (form, port), "{mesh:?}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_refused() {
     let check = |change: fn(&mut v1::EndpointExtra), expected: &str| {
         let mut extra = native();
@@ -46,10 +64,7 @@ fn what_is_not_understood_is_refused() {
         let expected = format!("endpoints[0].lb_endpoints[0].{expected}");
         refuse(PORT, &assignment(&extra, |_| {}), &expected);
     };
-    check(
-        |one| one.mesh = v1::Mesh::Envoy.into(),
-        "mesh: Envoy is not spoken by this version",
-    );
+    check(|one| one.mesh = 9, "mesh: 9 is not known");
     check(|one| one.mesh_port = 0, "mesh_port: 0 is no port");
     check(|one| one.identity.clear(), "identity: is empty");
     let unknown = assignment(&native(), |one| {
