@@ -17,7 +17,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,8 +27,11 @@ const HEADERS: usize = 128;
 
 /// What is done with a request.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers it; failures are answers too.
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers it; failures are answers too, but for those that the client must see as a stream, or a connection, that broke off.
+    fn handle(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Reason>> + Send;
 }
 
 /// Serves one HTTP/1 connection until either side ends it, or a drain and the request under way have.
@@ -56,7 +58,11 @@ pub async fn serve_http1_until<I, H>(
     let shared = Arc::new((handler, tasks));
     let service = service_fn(move |request| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer_http1(&shared.0, &shared.1, request).await) }
+        async move {
+            let answered = answer_http1(&shared.0, &shared.1, request).await;
+            // The connection ends without an answer.
+            answered.map_err(h2::Error::from)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .auto_date_header(false)
@@ -87,14 +93,14 @@ async fn answer_http1<H: Handler>(
     handler: &H,
     tasks: &Tasks,
     mut request: Request<Incoming>,
-) -> Response<Body> {
+) -> Result<Response<Body>, Reason> {
     let Some(upgrade) = wanted_upgrade(&request) else {
         return handler.handle(request.map(Body::http1)).await;
     };
     let (read, pending) = upgrade::pending(hyper::upgrade::on(&mut request));
     request.extensions_mut().insert(upgrade);
     let connect = request.method() == Method::CONNECT;
-    let mut response = handler.handle(request.map(|_| read)).await;
+    let mut response = handler.handle(request.map(|_| read)).await?;
     let upgraded = if connect {
         response.status().is_success()
     } else {
@@ -109,7 +115,7 @@ async fn answer_http1<H: Handler>(
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
     }
-    response
+    Ok(response)
 }
 
 /// What the client wants the connection to become. A request with a body of its own is never upgraded: its bytes and those
@@ -173,8 +179,7 @@ async fn answer_http2<H: Handler>(handler: &H, stream: wire::Stream) {
     }
     let interim = Interim::wanted(&mut parts);
     let request = Request::from_parts(parts, Body::http2(body));
-    let handling = async { Ok(handler.handle(request).await) };
-    answer(stream.respond, interim, handling).await;
+    answer(stream.respond, interim, handler.handle(request)).await;
 }
 
 /// Answers a stream with what `handling` brings, or resets it, unless the client loses interest before. `interim` tells when

@@ -153,7 +153,11 @@ pub(super) struct ToPort {
 }
 
 impl Handler for ToPort {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        self.caller.answer(self.port, request).await
+    /// Who has no sidecar gets an answer in any case.
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Reason> {
+        match self.caller.peer {
+            Some(_) => self.caller.answer_peer(self.port, request).await,
+            None => Ok(self.caller.answer(self.port, request).await),
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::net::{self, Prefixed};
 use crate::opening::{HEAD_START, Opening, open};
 use crate::snapshot::Protocol;
 use bytes::{Bytes, BytesMut};
+use h2::Reason;
 use http::{Request, Response};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,8 +42,9 @@ impl Connection {
 }
 
 impl Handler for Connection {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        super::request::answer(self, request).await
+    /// An application gets an answer in any case.
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, Reason> {
+        Ok(super::request::answer(self, request).await)
     }
 }
 
