@@ -4,6 +4,7 @@
 //! IO, `roster` what is known of all streams. Absent: who may be whom (`identity`), and how the mesh came to be (`model`).
 
 mod cache;
+pub(crate) mod capabilities;
 mod changes;
 mod hashes;
 mod names;

@@ -12,11 +12,12 @@ use crate::{
     agreement::refusal_status,
     language::{self, Problem, Written, kind},
     model::{
-        Applied, Command, Kind, Name, ObjectKey, Refusal, RefusalCode, State,
+        Applied, Command, Kind, Mesh, Name, ObjectKey, Refusal, RefusalCode, State,
         command::{DeleteObject, PutObject, WriteObjects},
         kinds::metadata::DEFAULT_NAMESPACE,
         mesh::settings_name,
     },
+    xds::capabilities,
 };
 
 /// Text of one request: what a person writes is far below it, and reading is linear in it.
@@ -116,6 +117,16 @@ fn read(documents: &[api::Document]) -> Result<(Vec<Written>, Vec<String>), Stat
 }
 
 impl Plan {
+    /// What clients of this mesh do otherwise than it is written.
+    pub(super) fn differences(&self, mesh: &Mesh) -> Vec<String> {
+        let of = |written: &Written| {
+            let found = capabilities::warnings(mesh, &written.object).into_iter();
+            let problems = found.map(|(path, text)| written.problem(path, text).to_string());
+            problems.collect::<Vec<_>>()
+        };
+        self.written.iter().flat_map(of).collect()
+    }
+
     /// What the state would answer. `apply` itself says so, on a copy that is thrown away.
     pub(super) fn try_on(&self, state: &State, author: &str) -> Applied {
         let proposal = crate::model::Proposal {

@@ -110,10 +110,13 @@ impl Objects for MeshObjects {
                 },
             )
             .await?;
+        let state = self.agreement.state().borrow().clone();
+        let mut warnings = plan.warnings.clone();
+        warnings.extend(plan.differences(state.mesh()));
         Ok(api::ApplyResponse {
             index: applied.index,
             results: documents::results(&applied),
-            warnings: plan.warnings,
+            warnings,
         })
     }
 

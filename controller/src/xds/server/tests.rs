@@ -155,11 +155,11 @@ async fn a_node_is_bound_to_its_certificate() {
         ..claim()
     };
     check_refused(Some(WEB), elsewhere, denied, "cannot be").await;
-    let envoy = Claim {
-        agent: "envoy".into(),
+    let stranger = Claim {
+        agent: "curl".into(),
         ..claim()
     };
-    check_refused(Some(WEB), envoy, Code::Unimplemented, "envoy").await;
+    check_refused(Some(WEB), stranger, Code::Unimplemented, "curl").await;
     let nobody = Claim {
         workload: String::new(),
         ..claim()
