@@ -2,6 +2,7 @@
 
 pub mod dev;
 pub mod envoy;
+pub mod grpc;
 pub mod objects;
 pub mod operate;
 
@@ -105,6 +106,8 @@ pub enum Command {
     Proxy(operate::Proxy),
     /// Runs an Envoy in the mesh, or prints its bootstrap.
     Envoy(envoy::Envoy),
+    /// Prints the bootstrap of a gRPC program that is in the mesh without a sidecar.
+    Grpc(grpc::Grpc),
     /// Lists the routes: for each rule its matches, backends with weights, and timeouts.
     Routes(objects::Routes),
     /// Saves, inspects and restores snapshots of the whole mesh.

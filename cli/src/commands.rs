@@ -8,6 +8,7 @@ mod delete;
 mod documents;
 mod envoy;
 mod get;
+mod grpc;
 mod members;
 mod outcome;
 mod proxies;
@@ -50,6 +51,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Proxy(args) => proxy::run(args, printer).await,
         Command::Routes(args) => routes::run(args, &open()?, printer).await,
         Command::Envoy(args) => envoy::run(args, printer).await,
+        Command::Grpc(args) => grpc::run(args).await,
         Command::Snapshot(args) => snapshot::run(args, open, printer).await,
         Command::Completions(args) => completions::run(args),
         Command::Version(args) => version::run(args, open, printer).await,

@@ -1,8 +1,6 @@
 //! An Envoy in the mesh: its bootstrap, and the processes of `maille envoy run`.
 
-pub mod account;
 pub mod arguments;
 pub mod bootstrap;
 pub mod child;
 pub mod run;
-pub mod settings;

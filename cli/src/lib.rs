@@ -15,6 +15,8 @@ pub mod reference;
 
 pub mod dev;
 
+pub mod agent;
 pub mod envoy;
+pub mod grpc;
 
 pub mod commands;

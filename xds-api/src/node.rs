@@ -13,6 +13,8 @@ use crate::mesh_version::MeshVersion;
 pub const NATIVE_AGENT: &str = "maille-proxy";
 /// `user_agent_name` of Envoy.
 pub const ENVOY_AGENT: &str = "envoy";
+/// How the `user_agent_name` of every gRPC library begins.
+pub const GRPC_AGENTS: &str = "gRPC";
 
 /// The longest part of a claim that is kept, in bytes: names are at most 253, versions far less.
 const MAX_PART: usize = 256;

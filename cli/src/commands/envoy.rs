@@ -1,8 +1,9 @@
 //! `maille envoy`: the bootstrap, and an Envoy with its agent.
 
+use crate::agent::account;
+use crate::agent::settings::{Kind, Settings};
 use crate::args::envoy::{Bootstrap, Envoy, EnvoyAction};
-use crate::envoy::settings::Settings;
-use crate::envoy::{account, bootstrap, run};
+use crate::envoy::{bootstrap, run};
 use crate::failure::{Failure, Outcome};
 use crate::printer::{Printer, data};
 
@@ -14,7 +15,7 @@ pub(super) async fn run(args: &Envoy, printer: Printer) -> Outcome {
 }
 
 async fn print(args: &Bootstrap, printer: Printer) -> Outcome {
-    let settings = Settings::load(&args.config).await?;
+    let settings = Settings::load(&args.config, Kind::Envoy).await?;
     let account = match &args.service_account {
         Some(account) => account.clone(),
         None => account::known(&settings).await?,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::settings::Settings;
+use crate::agent::settings::Settings;
 
 /// The cluster that is the agent. It is the `:authority` of its calls too, so it must be a host's name.
 const AGENT: &str = "agent";
@@ -31,19 +31,10 @@ pub fn bootstrap(settings: &Settings, service_account: &str, admin_port: u16) ->
     })
 }
 
-/// As the native client says who it is, and that this is Envoy's dialect.
+/// That this is Envoy's dialect stands in it, too.
 fn node(settings: &Settings, service_account: &str) -> Value {
-    let workload = &settings.workload;
-    let mut node = json!({
-        "id": format!("{}/{}", workload.namespace, workload.name),
-        "cluster": service_account,
-        "metadata": {"maille": "envoy"},
-    });
-    let locality = workload.locality.as_str();
-    let (region, zone) = locality.split_once('/').unwrap_or((locality, ""));
-    if !locality.is_empty() {
-        node["locality"] = json!({"region": region, "zone": zone});
-    }
+    let mut node = settings.node(service_account);
+    node["metadata"] = json!({"maille": "envoy"});
     node
 }
 
@@ -81,8 +72,8 @@ fn agent_cluster(settings: &Settings) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::tests::settings;
     use super::*;
+    use crate::agent::settings::tests::settings;
 
     #[test]
     fn everything_comes_through_the_agent() {

@@ -10,11 +10,11 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::account;
 use super::arguments::arguments;
 use super::bootstrap::bootstrap;
 use super::child::{Child, code};
-use super::settings::Settings;
+use crate::agent::account;
+use crate::agent::settings::{Kind, Settings};
 use crate::args::envoy::Run;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::http_get::exchange;
@@ -37,7 +37,7 @@ const ENVOY_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// One of them cannot be started, the agent ends before Envoy has begun, or Envoy ends with another code than 0.
 pub async fn run(args: &Run) -> Outcome {
-    let settings = Settings::load(&args.bootstrap.config).await?;
+    let settings = Settings::load(&args.bootstrap.config, Kind::Envoy).await?;
     let mut signals = Signals::new()?;
     let mut agent = Agent::start(&args.bootstrap.config)?;
     let account = tokio::select! {

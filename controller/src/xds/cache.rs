@@ -12,7 +12,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::changes::{Names, Touched, Unit, touched};
 use super::scope::Dialect;
-use super::translate::{Translated, envoy, native};
+use super::translate::{Translated, envoy, grpc, native};
 use crate::model::{Mesh, State};
 
 /// Changes that a stream can catch up with one by one; a stream further behind looks at everything it holds. More than
@@ -118,8 +118,9 @@ impl Cache {
         let mut inner = self.write();
         match &*touched {
             Touched::Units(units) => {
-                for tables in &mut inner.dialects {
-                    units.iter().for_each(|unit| forget(tables, unit));
+                for dialect in Dialect::ALL {
+                    let tables = &mut inner.dialects[dialect.index()];
+                    units.iter().for_each(|unit| forget(tables, dialect, unit));
                 }
             }
             // Another level, among others: it decides how resources are made.
@@ -146,6 +147,7 @@ impl Cache {
         let made = match dialect {
             Dialect::Native => native::translate(&published.mesh, kind, name)?,
             Dialect::Envoy => envoy::translate(&published.mesh, kind, name)?,
+            Dialect::Grpc => grpc::translate(&published.mesh, kind, name)?,
         };
         let mut inner = self.write();
         // What was made from a state that is no longer served may be outdated already: use it, but do not keep it.
@@ -169,8 +171,8 @@ impl Cache {
     }
 }
 
-fn forget(tables: &mut Tables, unit: &Unit) {
-    for (kind, names) in unit.names() {
+fn forget(tables: &mut Tables, dialect: Dialect, unit: &Unit) {
+    for (kind, names) in unit.names(dialect) {
         let table = &mut tables[kind.index()];
         match names {
             Names::One(name) => {

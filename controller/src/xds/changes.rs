@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use xds_api::type_url::TypeUrl;
 
 use super::names::{self, ListenerName};
+use super::scope::Dialect;
 use crate::model::kinds::http_route::HttpRouteSpec;
 use crate::model::{Change, Kind, Mesh, Name, ObjectKey};
 
@@ -20,7 +21,7 @@ pub(crate) enum Unit {
     Routes(Name),
     /// A service's endpoints.
     Endpoints(Name),
-    /// A workload's `in/…`, and what else is an Envoy's own.
+    /// A workload's `in/…`, and what else is an Envoy's or a gRPC program's own.
     Workload(Name),
     /// The trust roots.
     Roots,
@@ -34,8 +35,8 @@ pub(crate) enum Names {
 }
 
 impl Unit {
-    /// The names of its resources, by type.
-    pub(crate) fn names(&self) -> Vec<(TypeUrl, Names)> {
+    /// The names of its resources in a dialect, by type.
+    pub(crate) fn names(&self, dialect: Dialect) -> Vec<(TypeUrl, Names)> {
         match self {
             Self::Service(service) => {
                 let host = ListenerName::Host(service.clone()).resource();
@@ -48,6 +49,10 @@ impl Unit {
                     (
                         TypeUrl::Listener,
                         Names::Prefix(names::port_prefix(service)),
+                    ),
+                    (
+                        TypeUrl::Listener,
+                        Names::Prefix(names::target_prefix(service)),
                     ),
                 ]
             }
@@ -64,14 +69,16 @@ impl Unit {
                 )]
             }
             Self::Endpoints(service) => {
-                let peers = names::peers(service);
-                vec![
-                    (
-                        TypeUrl::Endpoints,
-                        Names::Prefix(names::service_prefix(service)),
-                    ),
-                    (TypeUrl::Secret, Names::One(peers.to_string())),
-                ]
+                let ports = || Names::Prefix(names::service_prefix(service));
+                let peers = match dialect {
+                    // Whom to expect behind a service stands in its clusters.
+                    Dialect::Grpc => (TypeUrl::Cluster, ports()),
+                    _ => {
+                        let peers = names::peers(service);
+                        (TypeUrl::Secret, Names::One(peers.to_string()))
+                    }
+                };
+                vec![(TypeUrl::Endpoints, ports()), peers]
             }
             Self::Workload(workload) => {
                 let inbound = ListenerName::Inbound(workload.clone()).resource();
@@ -80,6 +87,10 @@ impl Unit {
                     (TypeUrl::Listener, Names::One(inbound.to_string())),
                     (TypeUrl::Listener, Names::One(outbound.to_string())),
                     (TypeUrl::Listener, Names::Prefix(format!("up/{workload}/"))),
+                    (
+                        TypeUrl::Listener,
+                        Names::Prefix(format!("serve/{workload}/")),
+                    ),
                     (TypeUrl::Cluster, Names::Prefix(format!("app/{workload}:"))),
                     (
                         TypeUrl::Extension,

@@ -1,7 +1,7 @@
 //! One hash a type over all that could be served, to compare controllers by.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -13,7 +13,8 @@ use super::scope::Dialect;
 use super::translate::{Link, envoy};
 use crate::model::{Mesh, Name};
 
-/// SHA-256 over name and version of every resource, by type: those of the native dialect under the type's name, Envoy's under `envoy <type>`.
+/// SHA-256 over name and version of every resource, by type: those of the native dialect under the type's name, Envoy's under `envoy <type>`, those of
+/// gRPC programs under `grpc <type>`.
 pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<String, String> {
     let mesh = &published.mesh;
     let hash = |dialect, kind: TypeUrl, names: BTreeSet<Arc<str>>| {
@@ -37,7 +38,30 @@ pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<
         let hash = hash(Dialect::Envoy, kind, names);
         (format!("envoy {}", kind.short()), hash)
     });
-    native.into_iter().chain(envoy).collect()
+    let grpc = TypeUrl::ALL.map(|kind| {
+        let hash = hash(Dialect::Grpc, kind, grpc_names(mesh, kind));
+        (format!("grpc {}", kind.short()), hash)
+    });
+    native.into_iter().chain(envoy).chain(grpc).collect()
+}
+
+/// What gRPC programs can ask for; a server at one address for all that it may be bound to.
+pub(crate) fn grpc_names(mesh: &Mesh, kind: TypeUrl) -> BTreeSet<Arc<str>> {
+    if kind != TypeUrl::Listener {
+        return all_names(mesh, kind);
+    }
+    let targets = ports(mesh).map(ListenerName::Target);
+    let registered = mesh.instances().iter();
+    let serving = registered.flat_map(|(name, entry)| {
+        let ports = entry.instance.ports.iter();
+        let numbers = ports.filter_map(|port| u16::try_from(port.port).ok());
+        numbers.map(|number| {
+            let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), number);
+            ListenerName::Serving(name.clone(), at)
+        })
+    });
+    let all = targets.chain(serving);
+    all.map(|name| name.resource()).collect()
 }
 
 /// Everything that one Envoy or another is served, and what any would be.

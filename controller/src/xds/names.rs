@@ -44,6 +44,9 @@ impl fmt::Display for ServicePort {
     }
 }
 
+/// What the names of services end in where they are names of hosts.
+const MESH_DOMAIN: &str = ".mesh";
+
 /// What a listener's name means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListenerName {
@@ -59,13 +62,24 @@ pub(crate) enum ListenerName {
     Outbound(Name),
     /// `up/<namespace>/<workload>/<ip>:<port>`: an explicit listener of an Envoy.
     Upstream(Name, SocketAddr),
+    /// `<service>.<namespace>.mesh:<port>`: what a gRPC program calls.
+    Target(ServicePort),
+    /// `serve/<namespace>/<workload>/<ip>:<port>`: what a gRPC server is bound to.
+    Serving(Name, SocketAddr),
 }
 
 impl ListenerName {
     /// Reads a listener's name; only the one spelling that is written here is one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (form, rest) = text.split_once('/')?;
+        let (form, rest) = text.split_once('/').unwrap_or(("", text));
         let read = match form {
+            "" => {
+                let (host, port) = rest.rsplit_once(':')?;
+                Self::Target(ServicePort {
+                    service: parse_host(host.strip_suffix(MESH_DOMAIN)?)?,
+                    port: parse_port(port)?,
+                })
+            }
             "in" => {
                 let (namespace, workload) = rest.split_once('/')?;
                 Self::Inbound(Name::new(namespace, workload))
@@ -75,10 +89,14 @@ impl ListenerName {
                 let (namespace, workload) = rest.split_once('/')?;
                 Self::Outbound(Name::new(namespace, workload))
             }
-            "up" => {
+            "up" | "serve" => {
                 let (workload, listen) = rest.rsplit_once('/')?;
                 let (namespace, workload) = workload.split_once('/')?;
-                Self::Upstream(Name::new(namespace, workload), listen.parse().ok()?)
+                let (workload, listen) = (Name::new(namespace, workload), listen.parse().ok()?);
+                match form {
+                    "up" => Self::Upstream(workload, listen),
+                    _ => Self::Serving(workload, listen),
+                }
             }
             "out" => match rest.parse::<SocketAddr>() {
                 Ok(address) => Self::Address(address),
@@ -106,6 +124,10 @@ impl ListenerName {
             Self::Host(service) => format!("host/{}.{}", service.name, service.namespace),
             Self::Outbound(workload) => format!("outbound/{workload}"),
             Self::Upstream(workload, listen) => format!("up/{workload}/{listen}"),
+            Self::Target(ServicePort { service, port }) => {
+                format!("{}.{}{MESH_DOMAIN}:{port}", service.name, service.namespace)
+            }
+            Self::Serving(workload, listen) => format!("serve/{workload}/{listen}"),
         }
         .into()
     }
@@ -117,7 +139,8 @@ pub(crate) fn owner(kind: TypeUrl, name: &str) -> Option<Name> {
         TypeUrl::Listener => match ListenerName::parse(name)? {
             ListenerName::Inbound(workload)
             | ListenerName::Outbound(workload)
-            | ListenerName::Upstream(workload, _) => Some(workload),
+            | ListenerName::Upstream(workload, _)
+            | ListenerName::Serving(workload, _) => Some(workload),
             _ => None,
         },
         TypeUrl::Cluster => Application::parse(name).map(|application| application.workload),
@@ -218,6 +241,11 @@ pub(crate) fn port_prefix(service: &Name) -> String {
     format!("out/{}.{}:", service.name, service.namespace)
 }
 
+/// What a service's names for gRPC programs begin with.
+pub(crate) fn target_prefix(service: &Name) -> String {
+    format!("{}.{}{MESH_DOMAIN}:", service.name, service.namespace)
+}
+
 /// What the names of the listeners at an address begin with.
 pub(crate) fn address_prefix(address: IpAddr) -> String {
     match address {
@@ -254,8 +282,18 @@ mod tests {
             "out/[fd00::1]:80",
             Some(ListenerName::Address("[fd00::1]:80".parse().unwrap())),
         );
+        check("web.shop.mesh:80", Some(ListenerName::Target(port.clone())));
+        for at in ["0.0.0.0:8080", "[::]:8080"] {
+            let serving = ListenerName::Serving(Name::new("shop", "web-1"), at.parse().unwrap());
+            check(&format!("serve/shop/web-1/{at}"), Some(serving));
+        }
         for wrong in [
             "",
+            "web.shop.mesh",
+            "web.shop:80",
+            "/web.shop.mesh:80",
+            "serve/shop/0.0.0.0:8080",
+            "serve/shop/web-1/localhost:8080",
             "in",
             "in/",
             "in/shop",

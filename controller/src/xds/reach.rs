@@ -7,6 +7,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::cache::with_prefix;
 use super::changes::{Names, Unit};
+use super::scope::Dialect;
 use super::translate::Link;
 
 /// One name that is reached.
@@ -87,9 +88,9 @@ impl Reach {
     }
 
     /// The reached names of a unit.
-    pub(crate) fn of_unit(&self, unit: &Unit) -> Vec<Link> {
+    pub(crate) fn of_unit(&self, dialect: Dialect, unit: &Unit) -> Vec<Link> {
         let mut found = Vec::new();
-        for (kind, names) in unit.names() {
+        for (kind, names) in unit.names(dialect) {
             let nodes = &self.nodes[kind.index()];
             match names {
                 Names::One(name) => {

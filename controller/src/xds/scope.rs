@@ -1,6 +1,6 @@
 //! What decides which form of the mesh a client sees. Clients of one dialect share resources, and so bytes.
 
-use xds_api::node::{ENVOY_AGENT, NATIVE_AGENT};
+use xds_api::node::{ENVOY_AGENT, GRPC_AGENTS, NATIVE_AGENT};
 
 use crate::model::Name;
 
@@ -11,17 +11,20 @@ pub(crate) enum Dialect {
     Native,
     /// For Envoy.
     Envoy,
+    /// For programs with gRPC's xDS in them.
+    Grpc,
 }
 
 impl Dialect {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Native, Self::Envoy];
+    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Envoy, Self::Grpc];
 
     /// The dialect of a client program, by what it calls itself.
     pub(crate) fn of(agent: &str) -> Option<Self> {
         match agent {
             NATIVE_AGENT => Some(Self::Native),
             ENVOY_AGENT => Some(Self::Envoy),
+            other if other.starts_with(GRPC_AGENTS) => Some(Self::Grpc),
             _ => None,
         }
     }

@@ -84,7 +84,7 @@ impl View for Reached<'_> {
 
     fn placeholder(&self, kind: TypeUrl, name: &str) -> Option<Arc<Resource>> {
         match self.sight.own.dialect {
-            Dialect::Native => None,
+            Dialect::Native | Dialect::Grpc => None,
             Dialect::Envoy => envoy::placeholder(kind, &name.into()),
         }
     }
@@ -208,7 +208,9 @@ impl Session {
                     Touched::Units(units) => units.iter(),
                     Touched::All => unreachable!("no entry is `All` here"),
                 });
-                units.flat_map(|unit| self.reach.of_unit(unit)).collect()
+                units
+                    .flat_map(|unit| self.reach.of_unit(self.own.dialect, unit))
+                    .collect()
             }
             _ => self.reach.all(),
         };
@@ -224,15 +226,13 @@ impl Session {
         for (kind, name) in links.iter().chain(&moved) {
             self.server.changed(*kind, name);
         }
-        if self.own.dialect != Dialect::Native {
-            self.root(cache);
-        }
+        self.root(cache);
     }
 
     /// Begins the reach where the mesh says that it begins for this client.
     fn root(&mut self, cache: &Cache) {
         let new: BTreeSet<Link> = match self.own.dialect {
-            Dialect::Native => return,
+            Dialect::Native | Dialect::Grpc => return,
             Dialect::Envoy => envoy::roots(&self.published.mesh, &self.own.workload)
                 .into_iter()
                 .collect(),

@@ -2,11 +2,13 @@
 
 mod action;
 mod any;
+mod dial;
 mod limits;
 mod matching;
 mod pem;
 mod policy;
 mod protocol;
+mod rbac;
 mod rewrite;
 mod rules;
 mod workload;
@@ -14,6 +16,7 @@ mod workload;
 mod route;
 
 pub(crate) mod envoy;
+pub(crate) mod grpc;
 pub(crate) mod native;
 
 use std::sync::Arc;

@@ -102,6 +102,28 @@ pub struct OutlierDetection {
     pub max_ejection_time: ::core::option::Option<
         super::super::super::super::google::protobuf::Duration,
     >,
+    /// gRPC's own ways, over all calls of an interval. Percent; 0: not this way.
+    #[prost(message, optional, tag = "6")]
+    pub enforcing_success_rate: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
+    #[prost(message, optional, tag = "16")]
+    pub failure_percentage_threshold: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
+    #[prost(message, optional, tag = "17")]
+    pub enforcing_failure_percentage: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
+    /// Endpoints that must have had so many calls.
+    #[prost(message, optional, tag = "19")]
+    pub failure_percentage_minimum_hosts: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
+    #[prost(message, optional, tag = "20")]
+    pub failure_percentage_request_volume: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
 }
 impl ::prost::Name for OutlierDetection {
     const NAME: &'static str = "OutlierDetection";

@@ -54,6 +54,14 @@ pub struct LocalityLbEndpoints {
     pub locality: ::core::option::Option<super::super::core::v3::Locality>,
     #[prost(message, repeated, tag = "2")]
     pub lb_endpoints: ::prost::alloc::vec::Vec<LbEndpoint>,
+    /// Its share of the requests. gRPC leaves a place without one out.
+    #[prost(message, optional, tag = "3")]
+    pub load_balancing_weight: ::core::option::Option<
+        super::super::super::super::google::protobuf::UInt32Value,
+    >,
+    /// 0 is tried first.
+    #[prost(uint32, tag = "5")]
+    pub priority: u32,
 }
 impl ::prost::Name for LocalityLbEndpoints {
     const NAME: &'static str = "LocalityLbEndpoints";

@@ -41,7 +41,7 @@ pub struct Route {
     pub response_headers_to_remove: ::prost::alloc::vec::Vec<
         ::prost::alloc::string::String,
     >,
-    #[prost(oneof = "route::Action", tags = "2, 3, 7")]
+    #[prost(oneof = "route::Action", tags = "2, 3, 7, 18")]
     pub action: ::core::option::Option<route::Action>,
 }
 /// Nested message and enum types in `Route`.
@@ -54,6 +54,8 @@ pub mod route {
         Redirect(super::RedirectAction),
         #[prost(message, tag = "7")]
         DirectResponse(super::DirectResponseAction),
+        #[prost(message, tag = "18")]
+        NonForwardingAction(super::NonForwardingAction),
     }
 }
 impl ::prost::Name for Route {
@@ -237,6 +239,8 @@ pub struct RouteAction {
     pub hash_policy: ::prost::alloc::vec::Vec<route_action::HashPolicy>,
     #[prost(enumeration = "route_action::ClusterNotFoundResponseCode", tag = "20")]
     pub cluster_not_found_response_code: i32,
+    #[prost(message, optional, tag = "36")]
+    pub max_stream_duration: ::core::option::Option<route_action::MaxStreamDuration>,
     #[prost(oneof = "route_action::ClusterSpecifier", tags = "1, 3")]
     pub cluster_specifier: ::core::option::Option<route_action::ClusterSpecifier>,
     #[prost(oneof = "route_action::HostRewriteSpecifier", tags = "6")]
@@ -303,6 +307,25 @@ pub mod route_action {
         }
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/envoy.config.route.v3.RouteAction.HashPolicy".into()
+        }
+    }
+    /// What gRPC takes for `timeout`.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct MaxStreamDuration {
+        #[prost(message, optional, tag = "1")]
+        pub max_stream_duration: ::core::option::Option<
+            super::super::super::super::super::google::protobuf::Duration,
+        >,
+    }
+    impl ::prost::Name for MaxStreamDuration {
+        const NAME: &'static str = "MaxStreamDuration";
+        const PACKAGE: &'static str = "envoy.config.route.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.config.route.v3.RouteAction.MaxStreamDuration".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.config.route.v3.RouteAction.MaxStreamDuration"
+                .into()
         }
     }
     #[derive(
@@ -535,6 +558,19 @@ impl ::prost::Name for RedirectAction {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.config.route.v3.RedirectAction".into()
+    }
+}
+/// The request is for the program that reads this, a gRPC server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NonForwardingAction {}
+impl ::prost::Name for NonForwardingAction {
+    const NAME: &'static str = "NonForwardingAction";
+    const PACKAGE: &'static str = "envoy.config.route.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.route.v3.NonForwardingAction".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.route.v3.NonForwardingAction".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

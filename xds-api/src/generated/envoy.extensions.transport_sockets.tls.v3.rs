@@ -146,6 +146,16 @@ pub struct CertificateValidationContext {
     /// One must match. None: any name is taken.
     #[prost(message, repeated, tag = "15")]
     pub match_typed_subject_alt_names: ::prost::alloc::vec::Vec<SubjectAltNameMatcher>,
+    /// The same for gRPC, for any kind of name.
+    #[prost(message, repeated, tag = "9")]
+    pub match_subject_alt_names: ::prost::alloc::vec::Vec<
+        super::super::super::super::r#type::matcher::v3::StringMatcher,
+    >,
+    /// In the place of `trusted_ca`.
+    #[prost(message, optional, tag = "13")]
+    pub ca_certificate_provider_instance: ::core::option::Option<
+        CertificateProviderPluginInstance,
+    >,
 }
 impl ::prost::Name for CertificateValidationContext {
     const NAME: &'static str = "CertificateValidationContext";
@@ -155,6 +165,24 @@ impl ::prost::Name for CertificateValidationContext {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext"
+            .into()
+    }
+}
+/// What a gRPC program's bootstrap says under this name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificateProviderPluginInstance {
+    #[prost(string, tag = "1")]
+    pub instance_name: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CertificateProviderPluginInstance {
+    const NAME: &'static str = "CertificateProviderPluginInstance";
+    const PACKAGE: &'static str = "envoy.extensions.transport_sockets.tls.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.extensions.transport_sockets.tls.v3.CertificateProviderPluginInstance"
+            .into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.CertificateProviderPluginInstance"
             .into()
     }
 }
@@ -289,6 +317,10 @@ pub struct CommonTlsContext {
     pub tls_params: ::core::option::Option<TlsParameters>,
     #[prost(message, repeated, tag = "6")]
     pub tls_certificate_sds_secret_configs: ::prost::alloc::vec::Vec<SdsSecretConfig>,
+    #[prost(message, optional, tag = "14")]
+    pub tls_certificate_provider_instance: ::core::option::Option<
+        CertificateProviderPluginInstance,
+    >,
     #[prost(string, repeated, tag = "4")]
     pub alpn_protocols: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(oneof = "common_tls_context::ValidationContextType", tags = "7, 8")]

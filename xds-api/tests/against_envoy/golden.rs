@@ -24,9 +24,10 @@ use xds_api::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
 };
 use xds_api::envoy::config::route::v3::{
-    DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction, RetryPolicy, Route,
-    RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, header_matcher,
-    query_parameter_matcher, retry_policy, route, route_action, route_match, weighted_cluster,
+    DirectResponseAction, HeaderMatcher, NonForwardingAction, QueryParameterMatcher,
+    RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster, header_matcher, query_parameter_matcher, retry_policy, route, route_action,
+    route_match, weighted_cluster,
 };
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, Rds, http_connection_manager::RouteSpecifier,
@@ -249,6 +250,7 @@ fn envoy_reads_a_route_configuration() {
         redirect(PathRewriteSpecifier::PathRedirect("/full".into())),
         redirect(PathRewriteSpecifier::PrefixRewrite("/prefix".into())),
         route::Action::DirectResponse(DirectResponseAction { status: 500 }),
+        route::Action::NonForwardingAction(NonForwardingAction {}),
     ];
     let routes = actions
         .into_iter()
@@ -320,6 +322,11 @@ fn envoy_reads_a_cluster() {
             max_ejection_percent: number(50),
             consecutive_gateway_failure: number(4),
             max_ejection_time: seconds(9),
+            enforcing_success_rate: number(6),
+            failure_percentage_threshold: number(7),
+            enforcing_failure_percentage: number(8),
+            failure_percentage_minimum_hosts: number(10),
+            failure_percentage_request_volume: number(11),
             ..Default::default()
         }),
         metadata: metadata(),
@@ -355,6 +362,8 @@ fn envoy_reads_endpoints_and_a_secret() {
         endpoints: vec![LocalityLbEndpoints {
             locality: Some(locality),
             lb_endpoints: vec![endpoint],
+            load_balancing_weight: number(3),
+            priority: 1,
         }],
     });
 

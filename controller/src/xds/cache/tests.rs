@@ -7,17 +7,22 @@ use super::*;
 use crate::model::command::{EndInstances, HealthChange, InstanceEnd, ReportHealth, SetTrust};
 use crate::model::tests::{Log, instance, puts};
 use crate::model::{Command, Kind, Name, Root};
-use crate::xds::hashes::all_names;
+use crate::xds::hashes::{all_names, grpc_names};
 use crate::xds::scope::Dialect;
 use crate::xds::translate::native::tests::{sample, sample_text};
 
 /// Every resource that is or could be, through the cache.
 fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<String>)> {
     let mut found = Vec::new();
+    let mesh = &published.mesh;
     for kind in TypeUrl::ALL {
-        for name in all_names(&published.mesh, kind) {
+        let native = all_names(mesh, kind).into_iter();
+        let native = native.map(|name| (Dialect::Native, name));
+        let grpc = grpc_names(mesh, kind).into_iter();
+        let grpc = grpc.map(|name| (Dialect::Grpc, name));
+        for (dialect, name) in native.chain(grpc) {
             let version = cache
-                .get(Dialect::Native, published, kind, &name)
+                .get(dialect, published, kind, &name)
                 .map(|one| one.resource.version().to_string());
             found.push((kind, name, version));
         }
@@ -92,7 +97,9 @@ fn play(log: &mut Log, step: &Step) {
             one.name = name(workload);
             one.labels
                 .insert("app".into(), APPS[usize::from(*app)].into());
-            one.identity = "spiffe://test.mesh/ns/shop/sa/web".into();
+            one.identity = format!("spiffe://test.mesh/ns/shop/sa/{}", APPS[usize::from(*app)]);
+            // One is a gRPC program.
+            one.mesh = if *workload == 3 { 3 } else { 1 };
             log.run(Command::Register(one));
         }
         Step::Health {

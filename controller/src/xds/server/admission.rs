@@ -2,7 +2,7 @@
 
 use tonic::Status;
 use xds_api::envoy::config::core::v3::Node;
-use xds_api::node::{Claim, ENVOY_AGENT, NATIVE_AGENT};
+use xds_api::node::{Claim, ENVOY_AGENT, GRPC_AGENTS, NATIVE_AGENT};
 use xds_api::spiffe::SpiffeId;
 
 use crate::model::{Mesh, Name};
@@ -39,7 +39,7 @@ pub(super) fn admit(
     let claim = Claim::read(node).map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
     let dialect = Dialect::of(&claim.agent).ok_or_else(|| {
         Status::unimplemented(format!(
-            "clients of the kind {:?} are not served, only {NATIVE_AGENT:?} and {ENVOY_AGENT:?}",
+            "clients of the kind {:?} are not served, only {NATIVE_AGENT:?}, {ENVOY_AGENT:?} and what begins with {GRPC_AGENTS:?}",
             claim.agent
         ))
     })?;

@@ -22,6 +22,7 @@ use super::stream::{BEAT, Oddities, QUEUE, Stream};
 use crate::tls::Caller;
 use crate::xds::cache::Published;
 use crate::xds::roster::Client;
+use crate::xds::scope::Dialect;
 use crate::xds::session::Session;
 
 /// How long the first request may take: a client sends it with the call.
@@ -32,9 +33,6 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 const MAX_REQUEST: usize = 16 << 20;
 /// Says, in the response's head, that this controller could not confirm that its view is the newest.
 const STALE: HeaderName = HeaderName::from_static("maille-stale");
-
-/// How every gRPC library's `user_agent_name` begins. None of them means everything by a request without names.
-const GRPC_AGENTS: &str = "gRPC";
 
 /// Opens a stream. The response's head goes out once the first request was read and admitted.
 pub(super) async fn open(
@@ -67,7 +65,8 @@ pub(super) async fn open(
         return Err(Status::unavailable(text));
     }
 
-    let names_only = claim.agent.starts_with(GRPC_AGENTS);
+    // No gRPC library means everything by a request without names.
+    let names_only = own.dialect == Dialect::Grpc;
     let session = Session::new(own.clone(), &shared.cache, view).speaking(form, names_only);
     let (out, pieces) = mpsc::channel(QUEUE);
     let entry = shared.roster.enter(Client {

@@ -155,11 +155,11 @@ async fn a_node_is_bound_to_its_certificate() {
         ..claim()
     };
     check_refused(Some(WEB), elsewhere, denied, "cannot be").await;
-    let stranger = Claim {
-        agent: "curl".into(),
+    let other = Claim {
+        agent: "other".into(),
         ..claim()
     };
-    check_refused(Some(WEB), stranger, Code::Unimplemented, "curl").await;
+    check_refused(Some(WEB), other, Code::Unimplemented, "other").await;
     let nobody = Claim {
         workload: String::new(),
         ..claim()
@@ -233,7 +233,13 @@ async fn equal_meshes_have_equal_hashes() {
             "envoy EDS",
             "envoy LDS",
             "envoy RDS",
-            "envoy SDS"
+            "envoy SDS",
+            "grpc CDS",
+            "grpc ECDS",
+            "grpc EDS",
+            "grpc LDS",
+            "grpc RDS",
+            "grpc SDS"
         ]
     );
     one.set_health(2);
@@ -248,5 +254,5 @@ async fn equal_meshes_have_equal_hashes() {
         .keys()
         .filter(|kind| before[*kind] != after[*kind])
         .collect();
-    assert_eq!(changed, ["EDS", "envoy EDS"]);
+    assert_eq!(changed, ["EDS", "envoy EDS", "grpc EDS"]);
 }

@@ -61,7 +61,7 @@ fn listener(mesh: &Mesh, name: Arc<str>) -> Option<Translated> {
         ListenerName::Upstream(workload, listen) => {
             outbound::explicit(mesh, name, &workload, listen)
         }
-        ListenerName::Port(_) | ListenerName::Host(_) => None,
+        _ => None,
     }
 }
 

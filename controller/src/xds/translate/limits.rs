@@ -67,6 +67,6 @@ pub(in crate::xds) fn outliers(ejection: &Ejection) -> OutlierDetection {
         max_ejection_percent: number(ejection.max_percent.unwrap_or(EJECTION_PERCENT)),
         consecutive_gateway_failure: number(ejection.consecutive_errors),
         max_ejection_time: time(ejection.max_time, EJECTION_MAX),
-        enforcing_consecutive_gateway_failure: None,
+        ..Default::default()
     }
 }

@@ -14,7 +14,7 @@ use crate::model::kinds::http_route::{
 };
 
 /// The pseudo header by which methods are matched.
-const METHOD: &str = ":method";
+pub(in crate::xds) const METHOD: &str = ":method";
 
 /// Smaller is tried first: exact paths, then regular expressions, then prefixes; longer before shorter; then a method,
 /// then more headers, then more parameters.

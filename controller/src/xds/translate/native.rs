@@ -41,7 +41,7 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
                     },
                 )
             }
-            ListenerName::Outbound(_) | ListenerName::Upstream(..) => None,
+            _ => None,
         },
         TypeUrl::Route => {
             let port = ServicePort::parse(&name)?;

@@ -1,5 +1,6 @@
 //! RDS: what becomes of the requests to one port of a service.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xds_api::envoy::config::route::v3::route::Action;
@@ -31,6 +32,19 @@ pub(in crate::xds) fn translate(
     name: Arc<str>,
     port: &ServicePort,
 ) -> Option<Translated> {
+    let (configuration, clusters) = configuration(dialect, mesh, &name, port)?;
+    let links = clusters.into_iter().map(|name| (TypeUrl::Cluster, name));
+    let links = links.collect();
+    Some(Translated::new(Resource::new(name, &configuration), links))
+}
+
+/// The routes of a port, and the clusters that they send to.
+pub(in crate::xds) fn configuration(
+    dialect: Dialect,
+    mesh: &Mesh,
+    name: &str,
+    port: &ServicePort,
+) -> Option<(RouteConfiguration, BTreeSet<Arc<str>>)> {
     if !may_be_http(protocol_of(mesh, port)?) {
         return None;
     }
@@ -52,20 +66,15 @@ pub(in crate::xds) fn translate(
         });
     }
     let host = VirtualHost {
-        name: name.to_string(),
+        name: name.to_owned(),
         domains: vec!["*".to_owned()],
         routes,
     };
     let configuration = RouteConfiguration {
-        name: name.to_string(),
+        name: name.to_owned(),
         virtual_hosts: vec![host],
     };
-    let links = actions
-        .clusters()
-        .into_iter()
-        .map(|cluster| (TypeUrl::Cluster, cluster))
-        .collect();
-    Some(Translated::new(Resource::new(name, &configuration), links))
+    Some((configuration, actions.clusters()))
 }
 
 impl Candidate<'_> {

@@ -231,6 +231,7 @@ pub(crate) fn endpoints(name: &str, addresses: &[&str]) -> ClusterLoadAssignment
                 ..Default::default()
             }),
             lb_endpoints: addresses.iter().map(one).collect(),
+            ..Default::default()
         }],
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn translate(name: &Arc<str>, body: Bytes) -> Result<Endpoints, Inval
     check_name("cluster_name", &assignment.cluster_name, name)?;
     let mut endpoints = Vec::new();
     for (index, group) in assignment.endpoints.into_iter().enumerate() {
+        foreign::check(&group).within_item("endpoints", index)?;
         let locality = locality(group.locality.unwrap_or_default());
         for (inner, one) in group.lb_endpoints.into_iter().enumerate() {
             let endpoint = endpoint(one, &locality)

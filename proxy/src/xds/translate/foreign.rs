@@ -1,9 +1,9 @@
-//! Fields of Envoy's messages that our crate knows, since the control plane writes them for Envoys, and that have no place in the native dialect: a
+//! Fields of Envoy's messages that our crate knows, since the control plane writes them for Envoys and gRPC programs, and that have no place in the native dialect: a
 //! resource that holds one is not for this proxy.
 
 use super::strict::{Invalid, invalid};
 use xds_api::envoy::config::cluster::v3::{Cluster, OutlierDetection};
-use xds_api::envoy::config::endpoint::v3::Endpoint;
+use xds_api::envoy::config::endpoint::v3::{Endpoint, LocalityLbEndpoints};
 use xds_api::envoy::config::listener::v3::{FilterChain, Listener};
 use xds_api::envoy::config::route::v3::{RetryPolicy, RouteAction};
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -14,7 +14,7 @@ trait Rest: Clone + Default + PartialEq {
     fn strip(&mut self);
 }
 
-/// Refuses what is only for an Envoy.
+/// Refuses what is only for others.
 #[expect(
     private_bounds,
     reason = "the messages are listed here and nowhere else"
@@ -25,7 +25,10 @@ pub(super) fn check<M: Rest>(message: &M) -> Result<(), Invalid> {
     if rest == M::default() {
         return Ok(());
     }
-    invalid("", "holds fields that are for Envoy, not for this proxy")
+    invalid(
+        "",
+        "holds fields that are for Envoy or gRPC, not for this proxy",
+    )
 }
 
 impl Rest for Listener {
@@ -62,9 +65,13 @@ impl Rest for Cluster {
 
 impl Rest for OutlierDetection {
     fn strip(&mut self) {
-        let enforcing = self.enforcing_consecutive_gateway_failure;
-        *self = Self::default();
-        self.enforcing_consecutive_gateway_failure = enforcing;
+        let kept = std::mem::take(self);
+        self.enforcing_consecutive_gateway_failure = kept.enforcing_consecutive_gateway_failure;
+        self.enforcing_success_rate = kept.enforcing_success_rate;
+        self.failure_percentage_threshold = kept.failure_percentage_threshold;
+        self.enforcing_failure_percentage = kept.enforcing_failure_percentage;
+        self.failure_percentage_minimum_hosts = kept.failure_percentage_minimum_hosts;
+        self.failure_percentage_request_volume = kept.failure_percentage_request_volume;
     }
 }
 
@@ -74,11 +81,19 @@ impl Rest for Endpoint {
     }
 }
 
+impl Rest for LocalityLbEndpoints {
+    fn strip(&mut self) {
+        self.locality = None;
+        self.lb_endpoints.clear();
+    }
+}
+
 impl Rest for RouteAction {
     fn strip(&mut self) {
         let kept = std::mem::take(self);
         self.hash_policy = kept.hash_policy;
         self.cluster_not_found_response_code = kept.cluster_not_found_response_code;
+        self.max_stream_duration = kept.max_stream_duration;
     }
 }
 
@@ -102,7 +117,7 @@ mod tests {
     use xds_api::google::protobuf::UInt32Value;
 
     #[test]
-    fn what_is_for_envoys_is_refused() {
+    fn what_is_for_others_is_refused() {
         let mut listener = Listener {
             name: "out/x".to_owned(),
             ..Listener::default()
@@ -117,5 +132,10 @@ mod tests {
         assert!(check(&outliers).is_ok());
         outliers.enforcing_consecutive_gateway_failure = Some(UInt32Value { value: 100 });
         assert!(check(&outliers).is_err());
+        let weighted = LocalityLbEndpoints {
+            load_balancing_weight: Some(UInt32Value { value: 1 }),
+            ..LocalityLbEndpoints::default()
+        };
+        assert!(check(&weighted).is_err());
     }
 }

@@ -41,6 +41,9 @@ fn route(told: envoy::Route) -> Result<Route, Invalid> {
         Action::DirectResponse(answer) => {
             RouteAction::Respond(respond(&answer).within("direct_response")?)
         }
+        Action::NonForwardingAction(_) => {
+            return invalid("action", "is for a gRPC server, not for this proxy");
+        }
     };
     Ok(Route {
         name: told.name.into(),

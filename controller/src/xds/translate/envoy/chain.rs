@@ -1,14 +1,12 @@
 //! Listeners' parts: addresses, filters, what a connection begins with.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use prost::Name;
-use xds_api::envoy::config::core::v3::address::Address as AddressKind;
 use xds_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use xds_api::envoy::config::core::v3::socket_address::PortSpecifier;
 use xds_api::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, SocketAddress,
+    AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource,
 };
 use xds_api::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use xds_api::envoy::config::listener::v3::{
@@ -23,8 +21,8 @@ use xds_api::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::Clus
 use xds_api::envoy::r#type::v3::Int32Range;
 use xds_api::google::protobuf::{self, BoolValue};
 
-use super::super::any::number;
-use super::super::any::pack;
+use super::super::any::{number, pack};
+use super::super::dial::address;
 
 /// How long a listener waits for a client's first bytes where it must see them. A protocol in which the server speaks first waits as long at a port
 /// whose protocol nobody declared.
@@ -47,16 +45,6 @@ pub(super) fn yes() -> Option<BoolValue> {
 
 pub(super) fn no() -> Option<BoolValue> {
     Some(BoolValue { value: false })
-}
-
-pub(super) fn address(address: SocketAddr) -> Option<Address> {
-    let socket = SocketAddress {
-        address: address.ip().to_string(),
-        port_specifier: Some(PortSpecifier::PortValue(u32::from(address.port()))),
-    };
-    Some(Address {
-        address: Some(AddressKind::SocketAddress(socket)),
-    })
 }
 
 /// A listener that is bound to some addresses; `None` where there is none.

@@ -25,12 +25,12 @@ use xds_api::maille::v1::Protocol;
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
-use super::super::Translated;
 use super::super::any::{duration, number, pack};
 use super::super::limits::{nearest, outliers, thresholds};
 use super::super::policy::policy;
 use super::super::protocol::{may_be_opaque, protocol_of};
 use super::super::workload::{protocols, spec};
+use super::super::{Translated, dial};
 use super::endpoints::meshed;
 use super::tls::{clear, upstream};
 use super::{NOWHERE, OPAQUE, PASSTHROUGH, application, chain, registered};
@@ -170,7 +170,7 @@ fn plain(name: &str) -> Cluster {
 
 fn one_endpoint(cluster: &str, address: SocketAddr) -> ClusterLoadAssignment {
     let endpoint = Endpoint {
-        address: chain::address(address),
+        address: dial::address(address),
         ..Default::default()
     };
     let endpoint = LbEndpoint {

@@ -1,7 +1,6 @@
 //! EDS: who serves one port of a service. A meshed endpoint is called at its mesh port, with the target port in the SNI; a gRPC server at its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use xds_api::envoy::config::core::v3::{HealthStatus, Metadata};
@@ -14,7 +13,7 @@ use xds_api::resource::Resource;
 
 use super::super::Translated;
 use super::super::any::locality;
-use super::{chain, tls};
+use super::super::dial::{self, address};
 use crate::model::{Endpoint, Health, Mesh, MeshMode};
 use crate::xds::names::ServicePort;
 
@@ -36,6 +35,7 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Opti
     let group = |(text, lb_endpoints): (String, Vec<LbEndpoint>)| LocalityLbEndpoints {
         locality: locality(&text),
         lb_endpoints,
+        ..Default::default()
     };
     let assignment = ClusterLoadAssignment {
         cluster_name: name.to_string(),
@@ -64,16 +64,11 @@ fn lb_endpoint(endpoint: &Endpoint) -> Option<LbEndpoint> {
         Health::Healthy => HealthStatus::Healthy,
         Health::Unhealthy => HealthStatus::Unhealthy,
     };
-    let port = match endpoint.mesh {
-        MeshMode::Native | MeshMode::Envoy => endpoint.mesh_port,
-        MeshMode::None | MeshMode::Grpc => endpoint.port,
-    };
-    let at = SocketAddr::new(*endpoint.addresses.first()?, port);
     let is_meshed = endpoint.mesh != MeshMode::None;
     let host = EnvoyEndpoint {
-        address: chain::address(at),
+        address: address(dial::at(endpoint)?),
         hostname: if is_meshed {
-            tls::sni(endpoint.port)
+            dial::sni(endpoint.port)
         } else {
             String::new()
         },

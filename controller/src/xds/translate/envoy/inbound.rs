@@ -10,10 +10,11 @@ use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::super::any::number;
+use super::super::dial::sni;
 use super::super::protocol::{may_be_http, may_be_opaque};
 use super::super::workload::{mtls, overrides, protocols, spec};
 use super::super::{Link, Translated};
-use super::tls::{downstream, sni};
+use super::tls::downstream;
 use super::{application_cluster, authorization, chain, http, registered};
 use crate::model::{Mesh, Name};
 use crate::xds::names;

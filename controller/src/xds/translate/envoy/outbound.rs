@@ -11,6 +11,7 @@ use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::super::any::number;
+use super::super::dial::address;
 use super::super::protocol::{may_be_http, may_be_opaque, protocol_of};
 use super::super::workload::spec;
 use super::super::{Link, Translated};
@@ -68,7 +69,7 @@ pub(super) fn redirected(mesh: &Mesh, name: Arc<str>, workload: &Name) -> Option
 pub(super) fn at_address(mesh: &Mesh, name: Arc<str>, at: SocketAddr) -> Option<Translated> {
     let service = mesh.vip_owner(&at.ip())?.clone();
     let listener = Listener {
-        address: chain::address(at),
+        address: address(at),
         bind_to_port: no(),
         ..Default::default()
     };
@@ -96,7 +97,7 @@ pub(super) fn explicit(
         upstream.service.port,
     );
     let listener = Listener {
-        address: chain::address(listen),
+        address: address(listen),
         ..Default::default()
     };
     towards(mesh, name, &port, listener)

@@ -12,6 +12,7 @@ use xds_api::envoy::extensions::transport_sockets::tls::v3::{
 use xds_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use xds_api::resource::Resource;
 
+use super::super::dial::identities;
 use super::super::{Translated, pem};
 use super::tls::uri;
 use crate::model::{Mesh, Name};
@@ -28,15 +29,7 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>) -> Option<Translated> {
         .ports
         .iter()
         .flat_map(|port| mesh.endpoints(&service, port.port));
-    let mut identities: BTreeSet<String> = endpoints
-        .map(|endpoint| endpoint.identity)
-        .filter(|identity| !identity.is_empty())
-        .collect();
-    if identities.is_empty() {
-        // An empty list would mean anybody.
-        identities.insert(format!("spiffe://{}/nobody", mesh.trust_domain()));
-    }
-    context(mesh, name, identities)
+    context(mesh, name, identities(mesh, endpoints))
 }
 
 fn context(mesh: &Mesh, name: Arc<str>, identities: BTreeSet<String>) -> Option<Translated> {
@@ -50,6 +43,7 @@ fn context(mesh: &Mesh, name: Arc<str>, identities: BTreeSet<String>) -> Option<
     let context = CertificateValidationContext {
         trusted_ca: Some(trusted),
         match_typed_subject_alt_names: identities.into_iter().map(exact).collect(),
+        ..Default::default()
     };
     let secret = Secret {
         name: name.to_string(),

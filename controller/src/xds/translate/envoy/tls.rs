@@ -38,11 +38,6 @@ const TLS: &str = "envoy.transport_sockets.tls";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is written in the SNI of a connection that means a port.
-pub(super) fn sni(port: u16) -> String {
-    format!("{port}.maille")
-}
-
 /// For connections to a service's meshed endpoints.
 pub(super) fn upstream(service: &Name, alpn: &[&str]) -> TransportSocket {
     let peers = ValidationContextType::ValidationContextSdsSecretConfig(SdsSecretConfig {
@@ -112,6 +107,7 @@ fn common(trusted: ValidationContextType, alpn: &[&str]) -> CommonTlsContext {
         }],
         validation_context_type: Some(trusted),
         alpn_protocols: alpn.iter().map(|&protocol| protocol.to_owned()).collect(),
+        tls_certificate_provider_instance: None,
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Opti
     let group = |(text, lb_endpoints): (String, Vec<LbEndpoint>)| LocalityLbEndpoints {
         locality: locality(&text),
         lb_endpoints,
+        ..Default::default()
     };
     let assignment = ClusterLoadAssignment {
         cluster_name: name.to_string(),

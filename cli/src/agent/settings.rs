@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::sibling;
 
-/// The resolved configuration, as far as it concerns an Envoy.
+/// The resolved configuration, as far as it concerns what stands beside an agent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// What stands behind the Envoy.
+    /// What stands behind it.
     pub workload: Workload,
     /// How the agent is reached.
     pub agent: Agent,
@@ -36,7 +37,27 @@ pub struct Workload {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Agent {
     pub socket: PathBuf,
-    pub kind: String,
+    pub kind: Kind,
+    /// Where a gRPC program finds its certificate.
+    pub files: Option<PathBuf>,
+}
+
+/// What stands beside an agent.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Envoy,
+    Grpc,
+}
+
+impl Kind {
+    /// As the configuration names it.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Envoy => "envoy",
+            Kind::Grpc => "grpc",
+        }
+    }
 }
 
 /// Addresses.
@@ -49,8 +70,8 @@ impl Settings {
     /// Has the configuration read and resolved.
     ///
     /// # Errors
-    /// It cannot be used, or is not for an Envoy.
-    pub async fn load(config: &Path) -> Outcome<Settings> {
+    /// It cannot be used, or is for another kind.
+    pub async fn load(config: &Path, kind: Kind) -> Outcome<Settings> {
         let doing = || format!("read {}", config.display());
         let checked = Command::new(sibling::binary("maille-proxy")?)
             .args(["check-config", "--config"])
@@ -64,31 +85,53 @@ impl Settings {
             let message = format!("{}: {}", doing(), said.trim());
             return Err(Failure::new(Exit::Refused, message));
         }
-        Settings::read(&String::from_utf8_lossy(&checked.stdout), config)
+        Settings::read(&String::from_utf8_lossy(&checked.stdout), config, kind)
     }
 
     /// Reads what `check-config` prints.
-    fn read(text: &str, config: &Path) -> Outcome<Settings> {
+    fn read(text: &str, config: &Path, wanted: Kind) -> Outcome<Settings> {
         let mut settings: Settings = serde_saphyr::from_str(text).map_err(|error| {
             Failure::failed("read what maille-proxy check-config prints")
                 .caused_by(error)
                 .next("is maille-proxy of the same version as this program?")
         })?;
-        if settings.agent.kind != "envoy" {
-            let kind = &settings.agent.kind;
-            let message = format!("{}: agent.kind is {kind}, not envoy", config.display());
+        if settings.agent.kind != wanted {
+            let (kind, wanted) = (settings.agent.kind.name(), wanted.name());
+            let message = format!("{}: agent.kind is {kind}, not {wanted}", config.display());
             return Err(Failure::new(Exit::Refused, message));
         }
-        // Envoy may run in another directory than the agent.
-        settings.agent.socket = std::path::absolute(&settings.agent.socket).map_err(|error| {
-            Failure::failed("find the directory that agent.socket is in").caused_by(error)
-        })?;
+        // What reads them may run in another directory than the agent.
+        settings.agent.socket = absolute("agent.socket", &settings.agent.socket)?;
+        if let Some(files) = &mut settings.agent.files {
+            *files = absolute("agent.files", files)?;
+        }
         Ok(settings)
+    }
+
+    /// The node that a client of xDS says it is: as the sidecar says it.
+    pub fn node(&self, service_account: &str) -> Value {
+        let workload = &self.workload;
+        let mut node = json!({
+            "id": format!("{}/{}", workload.namespace, workload.name),
+            "cluster": service_account,
+        });
+        let locality = workload.locality.as_str();
+        let (region, zone) = locality.split_once('/').unwrap_or((locality, ""));
+        if !locality.is_empty() {
+            node["locality"] = json!({"region": region, "zone": zone});
+        }
+        node
     }
 }
 
+fn absolute(what: &str, path: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::failed(format!("find the directory that {what} is in")).caused_by(error)
+    })
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
@@ -103,7 +146,12 @@ agent: {socket: /data/agent.sock, kind: envoy, files: null}
 ";
 
     pub(crate) fn settings() -> Settings {
-        Settings::read(RESOLVED, Path::new("web.yaml")).unwrap()
+        Settings::read(RESOLVED, Path::new("web.yaml"), Kind::Envoy).unwrap()
+    }
+
+    pub(crate) fn for_grpc() -> Settings {
+        let text = RESOLVED.replace("kind: envoy, files: null", "kind: grpc, files: /data/files");
+        Settings::read(&text, Path::new("web.yaml"), Kind::Grpc).unwrap()
     }
 
     #[test]
@@ -115,9 +163,9 @@ agent: {socket: /data/agent.sock, kind: envoy, files: null}
     }
 
     #[test]
-    fn a_configuration_for_grpc_is_refused() {
+    fn a_configuration_for_another_kind_is_refused() {
         let grpc = RESOLVED.replace("kind: envoy", "kind: grpc");
-        let refused = Settings::read(&grpc, Path::new("web.yaml")).unwrap_err();
+        let refused = Settings::read(&grpc, Path::new("web.yaml"), Kind::Envoy).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "web.yaml: agent.kind is grpc, not envoy"

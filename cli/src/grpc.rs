@@ -1,0 +1,3 @@
+//! A gRPC program in the mesh: its bootstrap.
+
+pub mod bootstrap;
