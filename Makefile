@@ -13,6 +13,7 @@ BUILD := cargo build --workspace --bins
 .NOTPARALLEL:
 
 dev: setup
+	@$(if $(findstring --envoy,$(ARGS)),tests/peers/fetch envoy,:)
 	@$(BUILD) --quiet
 	@$(BIN)/maille dev $(ARGS)
 

@@ -15,6 +15,7 @@ mod process;
 mod run_directory;
 mod sidecars;
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -26,7 +27,10 @@ use crate::printer::{Printer, say};
 
 use layout::Layout;
 use mesh::Mesh;
+use namespaces::Namespaces;
+use process::Launcher;
 use run_directory::RunDirectory;
+use sidecars::Ground;
 
 /// Runs the demo until Ctrl-C, or the checks to their end. Whatever happens, everything it made is taken away.
 ///
@@ -52,15 +56,20 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
     }
     let root = run_directory::root(args.directory.as_deref())?;
     janitor::clean_abandoned(&root).await?;
+    let sets = demo::sets(args.envoy.is_some());
+    let envoy = args.envoy.as_ref();
+    let envoy = envoy
+        .map(|given| sidecars::envoy::program(given.as_deref()))
+        .transpose()?;
     let layout = if namespaces {
         Layout::Namespaces
     } else {
-        Layout::loopback()?
+        Layout::loopback(sets)?
     };
     let run = RunDirectory::create(&root)?;
     let mut janitor = janitor::start(&run)?;
     let result = tokio::select! {
-        result = drive(args, printer, &run, &layout) => result,
+        result = drive(args, printer, (&run, &layout, envoy.as_deref())) => result,
         result = interrupted(args.check) => result,
     };
     say("removing everything");
@@ -80,8 +89,15 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
     result.and(cleaned).and(ended.map(drop))
 }
 
-async fn drive(args: &Dev, printer: Printer, run: &RunDirectory, layout: &Layout) -> Outcome {
-    let mut mesh = Mesh::start(run, layout, args.check).await?;
+async fn drive(
+    args: &Dev,
+    printer: Printer,
+    (run, layout, envoy): (&RunDirectory, &Layout, Option<&Path>),
+) -> Outcome {
+    let namespaces = layout.namespaces().then(|| Namespaces::of(run.id()));
+    let launcher = Launcher::new(run, namespaces)?;
+    let ground = Ground::new(run, layout, &launcher, envoy)?;
+    let mut mesh = Mesh::start(ground, demo::sets(args.envoy.is_some()), args.check).await?;
     if args.check {
         return check::run(args, &mut mesh, printer).await;
     }

@@ -11,6 +11,9 @@ pub struct Dev {
     /// Runs on loopback with explicit listeners: no network namespaces, no redirection, no root. The default without root.
     #[arg(long)]
     pub no_netns: bool,
+    /// Has everything a second time behind Envoy, beside the native workloads [default PATH: target/peers/envoy of the checkout, else `envoy` on the search path]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
+    pub envoy: Option<Option<PathBuf>>,
     /// Proves instead of showing: runs the checks unattended and ends with 0 if all pass, 1 otherwise.
     #[arg(long)]
     pub check: bool,
@@ -64,7 +67,7 @@ pub enum App {
     /// The web front: a page is one call to each of the services behind it.
     Web(Web),
     /// The API, and any HTTP server: answers who it is and what it saw. HTTP/1, HTTP/2, WebSocket.
-    Api(Server),
+    Api(Api),
     /// The gRPC service.
     Greeter(Server),
     /// The server-first TCP service: speaks as soon as it is called.
@@ -105,7 +108,7 @@ pub struct As {
 }
 
 /// A server.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Server {
     /// Where it listens; several addresses may be given.
     #[arg(long, required = true)]
@@ -113,6 +116,19 @@ pub struct Server {
     /// What it calls itself in its answers.
     #[arg(long)]
     pub name: String,
+}
+
+/// The API.
+#[derive(Args, Debug)]
+pub struct Api {
+    #[command(flatten)]
+    pub server: Server,
+    /// Where it listens with TLS of its own, besides.
+    #[arg(long, requires = "certificate")]
+    pub secure: Option<SocketAddr>,
+    /// The certificate and key for that (PEM).
+    #[arg(long)]
+    pub certificate: Option<PathBuf>,
 }
 
 /// The web front.
@@ -141,6 +157,8 @@ pub enum Protocol {
     GrpcStream,
     Websocket,
     Banner,
+    /// HTTP/1 in TLS of the application's own.
+    Tls,
 }
 
 /// An address family.
@@ -159,6 +177,9 @@ pub struct Client {
     /// host:port that it calls.
     #[arg(long)]
     pub target: String,
+    /// The certificate that a server's own TLS must have (PEM).
+    #[arg(long, required_if_eq("protocol", "tls"))]
+    pub trust: Option<PathBuf>,
     /// Calls only addresses of this family, for a name that has both.
     #[arg(long, value_enum)]
     pub family: Option<Family>,

@@ -7,10 +7,13 @@ mod connection;
 mod fetch;
 mod greeter;
 mod reply;
+pub mod secure;
 mod server;
 pub mod tally;
 mod web;
 mod websocket;
+
+pub use banner::GREETED;
 
 use std::os::unix::process::CommandExt;
 

@@ -4,6 +4,7 @@ mod controllers;
 mod denied;
 mod failover;
 mod first_byte;
+mod matrix;
 mod outage;
 mod packets;
 mod server_hello;
@@ -87,7 +88,7 @@ impl Check {
 pub(super) async fn run(args: &Dev, mesh: &mut Mesh, printer: Printer) -> Outcome {
     let mut checks = Vec::new();
     for part in PARTS {
-        if wanted(args, part.names) {
+        if part.is_there(mesh) && wanted(args, part.names) {
             say(&format!("checking: {}", part.title));
             let begun = Instant::now();
             let found = part
@@ -135,7 +136,12 @@ fn wanted(args: &Dev, names: &[&str]) -> bool {
     args.only.is_empty()
         || names
             .iter()
-            .any(|name| args.only.iter().any(|only| name.contains(only.as_str())))
+            .any(|name| args.only.iter().any(|only| meant(name, only)))
+}
+
+/// A name that ends in a dash stands for all that begin so.
+fn meant(name: &str, only: &str) -> bool {
+    name.contains(only) || (name.ends_with('-') && only.starts_with(name))
 }
 
 fn table(report: &Report) -> Rows {
@@ -172,13 +178,14 @@ enum Which {
     Denied,
     Xfcc,
     FirstByte,
+    Matrix,
     Strict,
     Failover,
     Outage,
 }
 
 /// In this order: the outage's idle destination is called first of all and last of all, and strict mode stays on from its check.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part {
         title: "controllers and leader",
         names: &["controllers"],
@@ -215,6 +222,11 @@ const PARTS: [Part; 10] = [
         which: Which::FirstByte,
     },
     Part {
+        title: "every kind of client with every kind of server",
+        names: &[matrix::PREFIX],
+        which: Which::Matrix,
+    },
+    Part {
         title: "strict mode",
         names: &["strict-refuses-plaintext"],
         which: Which::Strict,
@@ -241,10 +253,15 @@ impl Part {
             Which::Denied => denied::run(mesh).await,
             Which::Xfcc => xfcc::run(mesh).await,
             Which::FirstByte => first_byte::run(mesh).await,
+            Which::Matrix => matrix::run(args, mesh).await,
             Which::Strict => strict::run(mesh).await,
             Which::Failover => failover::run(args, mesh).await,
             Which::Outage => outage::run(args, mesh).await,
         }
+    }
+
+    fn is_there(&self, mesh: &Mesh) -> bool {
+        !matches!(self.which, Which::Matrix) || mesh.sets.len() > 1
     }
 
     fn broken(&self, failure: &Failure) -> Check {

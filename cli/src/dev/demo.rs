@@ -1,8 +1,12 @@
-//! What the demo consists of: workloads, services, and the objects that are applied for them.
+//! What the demo consists of: workloads and services, the same for each kind of sidecar.
 
-use serde_json::{Value, json};
+mod objects;
 
 use super::namespaces::Host;
+
+pub(crate) use objects::{
+    NO_GUESTS, NO_STRANGERS, PRIVATE, document, objects, settings, upstreams, written,
+};
 
 /// The namespace of everything.
 pub(crate) const NAMESPACE: &str = "demo";
@@ -18,11 +22,33 @@ pub(crate) struct Port {
     pub(crate) protocol: &'static str,
 }
 
+/// What a sidecar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `maille-proxy run`.
+    Native,
+    /// Envoy, with `maille-proxy agent` beside it.
+    Envoy,
+}
+
+impl Kind {
+    /// As the names of checks say it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Native => "native",
+            Kind::Envoy => "envoy",
+        }
+    }
+}
+
 /// A workload: a host with an application and a sidecar.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) account: &'static str,
+    pub(crate) kind: Kind,
+    /// The application that it serves with, of those of `maille dev-app`.
+    pub(crate) app: Option<&'static str>,
     pub(crate) labels: &'static [(&'static str, &'static str)],
     pub(crate) ports: &'static [Port],
     pub(crate) host: Host,
@@ -30,113 +56,253 @@ pub(crate) struct Workload {
     pub(crate) spare: bool,
 }
 
-const HTTP: Port = Port {
-    name: "http",
-    number: 8080,
-    protocol: "http1",
-};
-const HTTP2: Port = Port {
-    name: "http2",
-    number: 8081,
-    protocol: "http2",
-};
-const GRPC: Port = Port {
-    name: "grpc",
-    number: 9000,
-    protocol: "grpc",
-};
+const fn port(name: &'static str, number: u16, protocol: &'static str) -> Port {
+    Port {
+        name,
+        number,
+        protocol,
+    }
+}
+
+const HTTP: Port = port("http", 8080, "http1");
+const HTTP2: Port = port("http2", 8081, "http2");
+/// The application's own TLS.
+pub(crate) const SECURE: Port = port("secure", 8443, "tls");
+const GRPC: Port = port("grpc", 9000, "grpc");
 /// Its protocol is found out: nobody tells the mesh that this server speaks first.
-const BANNER: Port = Port {
-    name: "banner",
-    number: 7100,
-    protocol: "detect",
-};
+const BANNER: Port = port("banner", 7100, "detect");
 /// A second port of the banner's application, which the mesh does not know: for a direct connection beside one through the mesh.
 pub(crate) const BANNER_DIRECT: u16 = 7101;
+const API_PORTS: &[Port] = &[HTTP, HTTP2, SECURE];
+
+/// What is there once for each kind of sidecar.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Set {
+    pub(crate) kind: Kind,
+    /// The web front.
+    pub(crate) web: Workload,
+    /// The API's two versions.
+    pub(crate) api: [Workload; 2],
+    /// The gRPC service.
+    pub(crate) greeter: Workload,
+    /// The server-first TCP service.
+    pub(crate) banner: Workload,
+    /// Calls, and may call nothing. Serves nothing.
+    pub(crate) stranger: Workload,
+}
+
+/// The sets of a demo: the first is always there.
+static SETS: [Set; 2] = [
+    NATIVE,
+    Set {
+        kind: Kind::Envoy,
+        web: envoy(WEB, "web-envoy", "web-envoy", &[("app", "web-envoy")], 31),
+        api: [
+            envoy(
+                API_V1,
+                "api-v1-envoy",
+                "api-envoy",
+                &[("app", "api-envoy"), ("version", "v1")],
+                32,
+            ),
+            envoy(
+                API_V2,
+                "api-v2-envoy",
+                "api-envoy",
+                &[("app", "api-envoy"), ("version", "v2")],
+                33,
+            ),
+        ],
+        greeter: envoy(
+            GREETER,
+            "greeter-envoy",
+            "greeter-envoy",
+            &[("app", "greeter-envoy")],
+            34,
+        ),
+        banner: envoy(
+            BANNER_HOST,
+            "banner-envoy",
+            "banner-envoy",
+            &[("app", "banner-envoy")],
+            35,
+        ),
+        stranger: envoy(
+            STRANGER,
+            "stranger-envoy",
+            "stranger-envoy",
+            &[("app", "stranger-envoy")],
+            36,
+        ),
+    },
+];
+
+const NATIVE: Set = Set {
+    kind: Kind::Native,
+    web: WEB,
+    api: [API_V1, API_V2],
+    greeter: GREETER,
+    banner: BANNER_HOST,
+    stranger: STRANGER,
+};
 
 /// The web front.
-pub(crate) const WEB: Workload = workload("web", "web", &[("app", "web")], &[HTTP], Host(21));
+pub(crate) const WEB: Workload = serving("web", "web", "web", &[("app", "web")], &[HTTP], 21);
 /// The API's first version.
-pub(crate) const API_V1: Workload = workload(
-    "api-v1",
-    "api",
-    &[("app", "api"), ("version", "v1")],
-    &[HTTP, HTTP2],
-    Host(22),
-);
+pub(crate) const API_V1: Workload = api("api-v1", &[("app", "api"), ("version", "v1")], 22);
 /// The API's second version.
-pub(crate) const API_V2: Workload = workload(
-    "api-v2",
-    "api",
-    &[("app", "api"), ("version", "v2")],
-    &[HTTP, HTTP2],
-    Host(23),
-);
-/// The gRPC service.
-pub(crate) const GREETER: Workload = workload(
+pub(crate) const API_V2: Workload = api("api-v2", &[("app", "api"), ("version", "v2")], 23);
+const GREETER: Workload = serving(
+    "greeter",
     "greeter",
     "greeter",
     &[("app", "greeter")],
     &[GRPC],
-    Host(24),
+    24,
 );
 /// The server-first TCP service.
-pub(crate) const BANNER_HOST: Workload = workload(
+pub(crate) const BANNER_HOST: Workload = serving(
+    "banner",
     "banner",
     "banner",
     &[("app", "banner")],
     &[BANNER],
-    Host(25),
+    25,
 );
 /// Calls, and may not call the API's private part. Serves nothing.
-pub(crate) const GUEST: Workload = Workload {
-    spare: true,
-    ..workload("guest", "guest", &[("app", "guest")], &[], Host(26))
-};
+pub(crate) const GUEST: Workload = calling("guest", &[("app", "guest")], 26);
+const STRANGER: Workload = calling("stranger", &[("app", "stranger")], 28);
 /// Takes the place of `api-v1` while the checks replace an endpoint.
 pub(crate) const API_V1_SPARE: Workload = Workload {
     spare: true,
-    ..workload(
-        "api-v1b",
-        "api",
-        &[("app", "api"), ("version", "v1")],
-        &[HTTP, HTTP2],
-        Host(27),
-    )
+    ..api("api-v1b", &[("app", "api"), ("version", "v1")], 27)
 };
 
-/// All workloads.
-pub(crate) const WORKLOADS: [Workload; 7] = [
-    WEB,
-    API_V1,
-    API_V2,
-    GREETER,
-    BANNER_HOST,
-    GUEST,
-    API_V1_SPARE,
-];
+type Labels = &'static [(&'static str, &'static str)];
 
-const fn workload(
+const fn serving(
     name: &'static str,
     account: &'static str,
-    labels: &'static [(&'static str, &'static str)],
+    app: &'static str,
+    labels: Labels,
     ports: &'static [Port],
-    host: Host,
+    host: u8,
 ) -> Workload {
     Workload {
         name,
         account,
+        kind: Kind::Native,
+        app: Some(app),
         labels,
         ports,
-        host,
+        host: Host(host),
         spare: false,
     }
+}
+
+const fn api(name: &'static str, labels: Labels, host: u8) -> Workload {
+    serving(name, "api", "api", labels, API_PORTS, host)
+}
+
+const fn calling(name: &'static str, labels: Labels, host: u8) -> Workload {
+    Workload {
+        app: None,
+        spare: true,
+        ..serving(name, name, "", labels, &[], host)
+    }
+}
+
+/// The same behind Envoy.
+const fn envoy(
+    like: Workload,
+    name: &'static str,
+    account: &'static str,
+    labels: Labels,
+    host: u8,
+) -> Workload {
+    Workload {
+        name,
+        account,
+        kind: Kind::Envoy,
+        labels,
+        host: Host(host),
+        ..like
+    }
+}
+
+/// The native set, and with `envoy` the same again behind Envoy.
+pub(crate) fn sets(envoy: bool) -> &'static [Set] {
+    if envoy { &SETS } else { &SETS[..1] }
+}
+
+/// All workloads of a demo.
+pub(crate) fn workloads(sets: &[Set]) -> Vec<Workload> {
+    let mut all = sets.iter().flat_map(Set::workloads).collect::<Vec<_>>();
+    all.extend([GUEST, API_V1_SPARE]);
+    all
 }
 
 impl Workload {
     /// The identity that its certificate carries.
     pub(crate) fn identity(&self) -> String {
         format!("spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/{}", self.account)
+    }
+
+    /// The set that it belongs to, or is like.
+    pub(crate) fn set(&self) -> &'static Set {
+        match self.kind {
+            Kind::Native => &SETS[0],
+            Kind::Envoy => &SETS[1],
+        }
+    }
+}
+
+impl Set {
+    fn workloads(&self) -> Vec<Workload> {
+        let [first, second] = self.api;
+        vec![
+            self.web,
+            first,
+            second,
+            self.greeter,
+            self.banner,
+            self.stranger,
+        ]
+    }
+
+    /// The API over HTTP/1, behind the 90/10 route.
+    pub(crate) const fn api_http(&self) -> Target {
+        Target::of(&self.api[0], HTTP)
+    }
+
+    /// The API over HTTP/2.
+    pub(crate) const fn api_http2(&self) -> Target {
+        Target::of(&self.api[0], HTTP2)
+    }
+
+    /// The API over its own TLS.
+    pub(crate) const fn api_secure(&self) -> Target {
+        Target::of(&self.api[0], SECURE)
+    }
+
+    /// The gRPC service.
+    pub(crate) const fn greeter_grpc(&self) -> Target {
+        Target::of(&self.greeter, GRPC)
+    }
+
+    /// The server-first service.
+    pub(crate) const fn banner_tcp(&self) -> Target {
+        Target::of(&self.banner, BANNER)
+    }
+
+    fn targets(&self) -> [Target; 5] {
+        [
+            self.api_http(),
+            self.api_http2(),
+            self.api_secure(),
+            self.greeter_grpc(),
+            self.banner_tcp(),
+        ]
     }
 }
 
@@ -147,179 +313,44 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
+impl Target {
+    /// Services are called as the accounts of those who serve them.
+    const fn of(workload: &Workload, port: Port) -> Target {
+        Target {
+            service: workload.account,
+            port: port.number,
+        }
+    }
+
+    const fn like_the_api(service: &'static str) -> Target {
+        Target {
+            service,
+            port: HTTP.number,
+        }
+    }
+}
+
 /// The API over HTTP/1, behind the 90/10 route.
-pub(crate) const API: Target = Target {
-    service: "api",
-    port: 8080,
-};
+pub(crate) const API: Target = NATIVE.api_http();
 /// The API over HTTP/2.
-pub(crate) const API_H2: Target = Target {
-    service: "api",
-    port: 8081,
-};
+pub(crate) const API_H2: Target = NATIVE.api_http2();
 /// The gRPC service.
-pub(crate) const GREETER_GRPC: Target = Target {
-    service: "greeter",
-    port: 9000,
-};
+pub(crate) const GREETER_GRPC: Target = NATIVE.greeter_grpc();
 /// The server-first service.
-pub(crate) const BANNER_TCP: Target = Target {
-    service: "banner",
-    port: 7100,
-};
+pub(crate) const BANNER_TCP: Target = NATIVE.banner_tcp();
 /// A destination that the outage check calls once and then leaves alone until no controller is there.
-pub(crate) const IDLE: Target = Target {
-    service: "idle",
-    port: 8080,
-};
+pub(crate) const IDLE: Target = Target::like_the_api("idle");
 
 /// Destinations that the failover check has never called before: one for each disturbance.
 pub(crate) const FRESH: [Target; 4] = [
-    Target {
-        service: "fresh-0",
-        port: 8080,
-    },
-    Target {
-        service: "fresh-1",
-        port: 8080,
-    },
-    Target {
-        service: "fresh-2",
-        port: 8080,
-    },
-    Target {
-        service: "fresh-3",
-        port: 8080,
-    },
+    Target::like_the_api("fresh-0"),
+    Target::like_the_api("fresh-1"),
+    Target::like_the_api("fresh-2"),
+    Target::like_the_api("fresh-3"),
 ];
 
 /// Every destination that a client of the demo calls.
-pub(crate) fn targets() -> Vec<Target> {
-    [API, API_H2, GREETER_GRPC, BANNER_TCP, IDLE]
-        .into_iter()
-        .chain(FRESH)
-        .collect()
-}
-
-/// The objects that the demo applies, without what depends on where it runs.
-pub(crate) fn objects() -> Vec<Value> {
-    let http = [("http", 8080, Some("http"))];
-    let api = [
-        ("http", 8080, Some("http")),
-        ("http2", 8081, Some("kubernetes.io/h2c")),
-    ];
-    let mut objects = vec![
-        service("web", &[("app", "web")], &http),
-        service("api", &[("app", "api")], &api),
-        service("api-v1", &[("app", "api"), ("version", "v1")], &http),
-        service("api-v2", &[("app", "api"), ("version", "v2")], &http),
-        service(
-            "greeter",
-            &[("app", "greeter")],
-            &[("grpc", 9000, Some("grpc"))],
-        ),
-        service("banner", &[("app", "banner")], &[("banner", 7100, None)]),
-        service("idle", &[("app", "api")], &http),
-        route(),
-        private_part(),
-    ];
-    objects.extend(
-        FRESH
-            .iter()
-            .map(|target| service(target.service, &[("app", "api")], &http)),
-    );
-    objects
-}
-
-fn object(version: &str, kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
-}
-
-fn service(name: &str, selector: &[(&str, &str)], ports: &[(&str, u16, Option<&str>)]) -> Value {
-    let selector = selector
-        .iter()
-        .map(|(key, value)| (key.to_string(), json!(value)))
-        .collect::<serde_json::Map<_, _>>();
-    let ports = ports.iter().map(|(name, number, protocol)| {
-        let mut port = json!({"name": name, "port": number});
-        if let Some(protocol) = protocol {
-            port["appProtocol"] = json!(protocol);
-        }
-        port
-    });
-    object(
-        "v1",
-        "Service",
-        name,
-        json!({"selector": selector, "ports": ports.collect::<Vec<_>>()}),
-    )
-}
-
-fn route() -> Value {
-    let backend = |name: &str, weight: u32| json!({"name": name, "port": 8080, "weight": weight});
-    let parents = json!([{"group": "", "kind": "Service", "name": "api", "port": 8080}]);
-    let rules = json!([{"backendRefs": [backend("api-v1", 90), backend("api-v2", 10)]}]);
-    object(
-        "gateway.networking.k8s.io/v1",
-        "HTTPRoute",
-        "api",
-        json!({"parentRefs": parents, "rules": rules}),
-    )
-}
-
-/// The path that guests are denied.
-pub(crate) const PRIVATE: &str = "/private";
-
-fn private_part() -> Value {
-    let from = json!([{"identities": [GUEST.identity()]}]);
-    let rules = json!([{"from": from, "to": [{"paths": [format!("{PRIVATE}*")]}]}]);
-    let spec =
-        json!({"selector": {"matchLabels": {"app": "api"}}, "action": "Deny", "rules": rules});
-    object(
-        "maille.dev/v1alpha1",
-        "AuthorizationPolicy",
-        "no-guests",
-        spec,
-    )
-}
-
-/// The mesh's settings: whether plain text is accepted by the API.
-pub(crate) fn settings(strict: bool) -> Value {
-    let mode = if strict { "Strict" } else { "Permissive" };
-    let overrides = json!([{"namespace": NAMESPACE, "matchLabels": {"app": "api"}, "mode": mode}]);
-    json!({
-        "apiVersion": "maille.dev/v1alpha1", "kind": "MeshSettings",
-        "metadata": {"name": "default", "namespace": "maille-system"},
-        "spec": {"mtls": {"mode": "Permissive", "overrides": overrides}},
-    })
-}
-
-/// Explicit listeners for a client without redirection: `(listen, target)` each.
-pub(crate) fn upstreams(workload: &Workload, listeners: &[(String, Target)]) -> Value {
-    let upstreams =
-        listeners.iter().map(|(listen, target)| json!({"listen": listen, "service": {"name": target.service, "port": target.port}})).collect::<Vec<_>>();
-    object(
-        "maille.dev/v1alpha1",
-        "Workload",
-        workload.name,
-        json!({"serviceAccount": workload.account, "upstreams": upstreams}),
-    )
-}
-
-/// A small object that the checks write again and again, each under a name of its own.
-pub(crate) fn written(name: &str) -> Value {
-    object(
-        "maille.dev/v1alpha1",
-        "Workload",
-        name,
-        json!({"serviceAccount": "written"}),
-    )
-}
-
-/// Objects as a document for `apply`.
-pub(crate) fn document(objects: &[Value]) -> String {
-    objects
-        .iter()
-        .map(|object| format!("---\n{object}\n"))
-        .collect()
+pub(crate) fn targets(sets: &[Set]) -> Vec<Target> {
+    let all = sets.iter().flat_map(Set::targets).chain([IDLE]);
+    all.chain(FRESH).collect()
 }

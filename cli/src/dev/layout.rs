@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use crate::args::dev::Family;
 use crate::failure::{Failure, Outcome};
 
-use super::demo::{self, NAMESPACE, Target, Workload};
+use super::demo::{self, NAMESPACE, Set, Target, Workload};
 use super::namespaces::Host;
 
 /// The controllers' hosts.
@@ -23,6 +23,8 @@ pub(crate) enum Use {
     Mesh,
     Admin,
     Metrics,
+    /// The administration of an Envoy, which listens on the loopback of its host.
+    EnvoyAdmin,
     /// The application itself, by its port in the mesh.
     Application(u16),
     /// An explicit listener.
@@ -39,7 +41,7 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// A layout on loopback, of ports that are free now.
-    pub(crate) fn loopback() -> Outcome<Layout> {
+    pub(crate) fn loopback(sets: &[Set]) -> Outcome<Layout> {
         let mut wanted = Vec::new();
         for (name, _) in CONTROLLERS {
             wanted.extend(
@@ -47,16 +49,16 @@ impl Layout {
                     .map(|usage| (name.to_string(), usage)),
             );
         }
-        for workload in demo::WORKLOADS {
+        for workload in demo::workloads(sets) {
             let applications = workload
                 .ports
                 .iter()
                 .map(|port| Use::Application(port.number))
                 .chain([Use::Application(demo::BANNER_DIRECT)]);
-            let upstreams = demo::targets().into_iter().flat_map(|target| {
+            let upstreams = demo::targets(sets).into_iter().flat_map(|target| {
                 [Family::V4, Family::V6].map(|family| Use::Upstream(family, target))
             });
-            let uses = [Use::Mesh, Use::Admin, Use::Metrics]
+            let uses = [Use::Mesh, Use::Admin, Use::Metrics, Use::EnvoyAdmin]
                 .into_iter()
                 .chain(applications)
                 .chain(upstreams);
@@ -92,6 +94,7 @@ impl Layout {
                 Use::Mesh => 4743,
                 Use::Admin => 4790,
                 Use::Metrics => 4791,
+                Use::EnvoyAdmin => 4792,
                 Use::Application(port) => port,
                 Use::Upstream(_, target) => target.port,
             },
@@ -129,6 +132,15 @@ impl Layout {
             IpAddr::V4(Ipv4Addr::LOCALHOST)
         };
         SocketAddr::new(ip, self.port(workload.name, usage))
+    }
+
+    /// An Envoy's administration, for who is on its host.
+    pub(crate) fn envoy_admin(&self, workload: &Workload) -> SocketAddr {
+        (
+            Ipv4Addr::LOCALHOST,
+            self.port(workload.name, Use::EnvoyAdmin),
+        )
+            .into()
     }
 
     /// Where a workload's application listens.
@@ -177,16 +189,17 @@ impl Layout {
 
     /// All explicit listeners of a workload; none where there is redirection.
     pub(crate) fn listeners(&self, client: &Workload) -> Vec<(String, Target)> {
-        if self.namespaces() {
+        let Layout::Loopback(ports) = self else {
             return Vec::new();
-        }
-        let families = [Family::V4, Family::V6];
-        demo::targets()
-            .into_iter()
-            .flat_map(|target| {
-                families.map(|family| (self.listener(client, target, family), target))
-            })
-            .collect()
+        };
+        let own = ports.keys().filter(|(host, _)| host == client.name);
+        own.filter_map(|(_, usage)| match usage {
+            Use::Upstream(family, target) => {
+                Some((self.listener(client, *target, *family), *target))
+            }
+            _ => None,
+        })
+        .collect()
     }
 }
 
@@ -199,7 +212,7 @@ mod tests {
 
     #[test]
     fn no_port_of_loopback_is_given_twice() {
-        let Layout::Loopback(ports) = Layout::loopback().unwrap() else {
+        let Layout::Loopback(ports) = Layout::loopback(demo::sets(true)).unwrap() else {
             panic!("not loopback")
         };
         assert_eq!(ports.values().collect::<BTreeSet<_>>().len(), ports.len());
@@ -209,7 +222,7 @@ mod tests {
     fn an_application_calls_names_where_there_is_redirection() {
         let target = Layout::Namespaces.target(&demo::WEB, demo::API, Family::V6);
         assert_eq!(target, "api.demo.mesh:8080");
-        let loopback = Layout::loopback().unwrap();
+        let loopback = Layout::loopback(demo::sets(false)).unwrap();
         assert!(
             loopback
                 .target(&demo::WEB, demo::API, Family::V6)
@@ -217,7 +230,7 @@ mod tests {
         );
         assert_eq!(
             loopback.listeners(&demo::WEB).len(),
-            2 * demo::targets().len()
+            2 * demo::targets(demo::sets(false)).len()
         );
     }
 }

@@ -14,11 +14,10 @@ use crate::printer::say;
 
 use super::app::tally::Tally;
 use super::controllers::Controllers;
-use super::demo::{self, Target, WORKLOADS, Workload};
+use super::demo::{self, Set, Target, Workload};
 use super::layout::{CONTROLLERS, Layout};
 use super::namespaces::{HUB, Namespaces};
-use super::process::{App, Launcher};
-use super::run_directory::RunDirectory;
+use super::process::App;
 use super::sidecars::{Ground, Sidecar};
 
 /// From the last sidecar's readiness until all its callers know: a few exchanges with the controllers.
@@ -29,6 +28,7 @@ const TRICKLE: u32 = 10;
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Mesh {
+    pub(crate) sets: &'static [Set],
     pub(crate) ground: Ground,
     pub(crate) controllers: Controllers,
     pub(crate) sidecars: BTreeMap<&'static str, Sidecar>,
@@ -119,16 +119,12 @@ impl Load {
 
 impl Mesh {
     /// Builds everything. `spares`: also what only the checks need.
-    pub(crate) async fn start(run: &RunDirectory, layout: &Layout, spares: bool) -> Outcome<Mesh> {
+    pub(crate) async fn start(ground: Ground, sets: &'static [Set], spares: bool) -> Outcome<Mesh> {
         let begun = Instant::now();
-        let namespaces = layout.namespaces().then(|| Namespaces::of(run.id()));
-        let launcher = Launcher::new(run, namespaces.clone())?;
-        let ground = Ground::new(run, layout, &launcher)?;
-        let workloads = WORKLOADS
-            .into_iter()
-            .filter(|workload| spares || !workload.spare)
-            .collect::<Vec<_>>();
-        if let Some(namespaces) = &namespaces {
+        let mut workloads = demo::workloads(sets);
+        workloads.retain(|workload| spares || !workload.spare);
+        if ground.layout.namespaces() {
+            let namespaces = Namespaces::of(ground.run.id());
             say(&format!(
                 "making {} network namespaces",
                 workloads.len() + 1
@@ -141,8 +137,9 @@ impl Mesh {
             }
         }
         say("founding a cluster of three controllers");
-        let controllers = Controllers::found(run, layout, &launcher).await?;
+        let controllers = Controllers::found(&ground.run, &ground.layout, &ground.launcher).await?;
         let mut mesh = Mesh {
+            sets,
             ground,
             controllers,
             sidecars: BTreeMap::new(),
@@ -150,12 +147,12 @@ impl Mesh {
             clients: 0,
             sequence: 0,
         };
-        let mut objects = demo::objects();
+        let mut objects = demo::objects(sets);
         objects.push(demo::settings(false));
         objects.extend(
             workloads
                 .iter()
-                .map(|workload| (workload, layout.listeners(workload)))
+                .map(|workload| (workload, mesh.ground.layout.listeners(workload)))
                 .filter(|(_, listeners)| !listeners.is_empty())
                 .map(|(workload, listeners)| demo::upstreams(workload, &listeners)),
         );
@@ -179,7 +176,9 @@ impl Mesh {
         {
             mesh.await_ready(workload).await?;
         }
-        mesh.settle().await?;
+        for set in sets {
+            mesh.settle(&set.web).await?;
+        }
         say(&format!(
             "the mesh is up after {:.1} s",
             begun.elapsed().as_secs_f64()
@@ -225,26 +224,14 @@ impl Mesh {
     }
 
     /// Waits until the front's pages are whole: every part of the mesh has done its work then.
-    async fn settle(&mut self) -> Outcome {
+    async fn settle(&mut self, front: &Workload) -> Outcome {
         let deadline = Instant::now() + SETTLE_LIMIT;
         loop {
             let load = Load {
                 connections: 1,
-                ..Load::of(
-                    Protocol::Http1,
-                    self.ground.layout.outside(&demo::WEB, 8080),
-                    3,
-                )
+                ..Load::of(Protocol::Http1, self.front(front), 3)
             };
-            let front = if self.ground.layout.namespaces() {
-                load
-            } else {
-                Load {
-                    target: self.front(),
-                    ..load
-                }
-            };
-            let tally = self.count(Caller::Outsider, front).await?;
+            let tally = self.count(Caller::Outsider, load).await?;
             if tally.failed == 0 && tally.refused == 0 {
                 return Ok(());
             }
@@ -257,19 +244,19 @@ impl Mesh {
         }
     }
 
-    /// Where the front is visited: in namespaces through its sidecar's redirection, on loopback at the application itself.
-    fn front(&self) -> String {
+    /// Where a front is visited: in namespaces through its sidecar's redirection, on loopback at the application itself.
+    fn front(&self, web: &Workload) -> String {
         match self.ground.layout {
-            Layout::Namespaces => self.ground.layout.outside(&demo::WEB, 8080),
-            Layout::Loopback(_) => self.ground.layout.application(&demo::WEB, 8080).to_string(),
+            Layout::Namespaces => self.ground.layout.outside(web, 8080),
+            Layout::Loopback(_) => self.ground.layout.application(web, 8080).to_string(),
         }
     }
 
-    /// Starts the trickle of visits to the front.
-    pub(crate) fn trickle(&mut self) -> Outcome<App> {
+    /// Starts the trickle of visits to a front.
+    pub(crate) fn trickle(&mut self, web: &Workload) -> Outcome<App> {
         let load = Load {
             connections: 2,
-            ..Load::steady(Protocol::Http1, self.front(), TRICKLE)
+            ..Load::steady(Protocol::Http1, self.front(web), TRICKLE)
         };
         self.client(Caller::Outsider, &load)
     }
@@ -286,9 +273,14 @@ impl Mesh {
             Caller::Workload(workload) => workload.name,
             Caller::Outsider => HUB,
         };
+        let mut arguments = load.arguments();
+        if load.protocol == Protocol::Tls {
+            let certificate = self.ground.certificate.display().to_string();
+            arguments.extend(["--trust".into(), certificate]);
+        }
         self.ground
             .launcher
-            .app(host, &format!("client-{}", self.clients), &load.arguments())
+            .app(host, &format!("client-{}", self.clients), &arguments)
     }
 
     /// Makes a limited number of calls and gives their count.

@@ -16,7 +16,7 @@ use crate::failure::{Failure, Outcome};
 use crate::printer::say;
 
 use super::app::tally::Line;
-use super::demo;
+use super::demo::Workload;
 use super::mesh::Mesh;
 use super::process::App;
 
@@ -44,7 +44,10 @@ struct Standing {
 
 /// Shows the demo until `q`, Ctrl-C or the time is up.
 pub(super) async fn show(mesh: &mut Mesh, limit: Option<Duration>) -> Outcome {
-    let visitors = mesh.trickle()?;
+    let mut visitors = Vec::new();
+    for set in mesh.sets {
+        visitors.push(mesh.trickle(&set.web)?);
+    }
     hint(mesh);
     let mut terminal = std::io::stdout()
         .is_terminal()
@@ -92,7 +95,7 @@ fn hint(mesh: &Mesh) {
 
 async fn turn(
     mesh: &mut Mesh,
-    visitors: &App,
+    visitors: &[App],
     mut terminal: Option<&mut Screen>,
     end: Option<Instant>,
 ) -> Outcome {
@@ -174,11 +177,19 @@ async fn look(mesh: &Mesh) -> Vec<Standing> {
         .collect()
 }
 
-fn edges(mesh: &Mesh, visitors: &App) -> Vec<Edge> {
+fn edges(mesh: &Mesh, visitors: &[App]) -> Vec<Edge> {
+    let fronts = mesh.sets.iter().zip(visitors);
+    fronts
+        .flat_map(|(set, visitors)| edges_of(mesh, &set.web, visitors))
+        .collect()
+}
+
+/// Who visits a front, and what it calls.
+fn edges_of(mesh: &Mesh, web: &Workload, visitors: &App) -> Vec<Edge> {
     let names = mesh
         .ground
         .layout
-        .listeners(&demo::WEB)
+        .listeners(web)
         .into_iter()
         .map(|(listen, target)| (listen, target.service))
         .collect::<BTreeMap<_, _>>();
@@ -190,12 +201,12 @@ fn edges(mesh: &Mesh, visitors: &App) -> Vec<Edge> {
     };
     let visits = visitors.said().lines.into_values().map(|line| Edge {
         from: "visitors",
-        to: "web".into(),
+        to: web.name.into(),
         line,
     });
-    let parts = mesh.apps.get("web").map(App::said).unwrap_or_default();
+    let parts = mesh.apps.get(web.name).map(App::said).unwrap_or_default();
     let parts = parts.lines.into_iter().map(|(to, line)| Edge {
-        from: "web",
+        from: web.name,
         to: name(&to),
         line,
     });

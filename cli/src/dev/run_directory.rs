@@ -8,8 +8,8 @@ use rand::Rng;
 
 use crate::failure::{Exit, Failure, Outcome};
 
-/// A Unix socket's path holds 107 bytes (unix(7)); the longest below a run's directory is `/c3/admin.sock`.
-const PATH_LIMIT: usize = 107 - "/c3/admin.sock".len();
+/// A Unix socket's path holds 107 bytes (unix(7)); this is the longest below a run's directory.
+const PATH_LIMIT: usize = 107 - "/stranger-envoy/data/agent.sock".len();
 /// In the run's directory: whose it is.
 const OWNER: &str = "owner";
 /// In the run's directory: one file a process, named by its pid.

@@ -1,6 +1,9 @@
 //! A workload of the demo: its namespace's rules, its sidecar, its application.
 
+pub(super) mod envoy;
+
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,15 +11,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use xds_api::generated::maille::v1 as api;
 
+use crate::args::dev::Family;
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use crate::sibling;
 
-use super::demo::{self, BANNER_DIRECT, NAMESPACE, TRUST_DOMAIN, Workload};
+use super::app::secure;
+use super::demo::{BANNER_DIRECT, Kind, NAMESPACE, SECURE, TRUST_DOMAIN, Workload};
 use super::layout::{CONTROLLERS, Layout, Use};
 use super::namespaces::HUB;
 use super::process::{App, Launch, Launcher, Process};
 use super::run_directory::RunDirectory;
+
+use envoy::Envoy;
 
 /// The user that sidecars run as: their traffic is the one that is not redirected.
 const PROXY_UID: u32 = 2740;
@@ -31,8 +38,11 @@ pub(crate) struct Ground {
     pub(crate) run: RunDirectory,
     pub(crate) layout: Layout,
     pub(crate) launcher: Launcher,
+    /// What the applications' own TLS is made with.
+    pub(crate) certificate: PathBuf,
     proxy: PathBuf,
     init: PathBuf,
+    envoy: Option<PathBuf>,
 }
 
 /// A running sidecar.
@@ -40,20 +50,31 @@ pub(crate) struct Ground {
 pub(crate) struct Sidecar {
     pub(crate) workload: Workload,
     launch: Launch,
+    /// Of an Envoy, the agent beside it.
     process: Option<Process>,
+    envoy: Option<Envoy>,
 }
 
 impl Ground {
-    /// Finds the binaries and puts the proxy's where its user may run it.
-    pub(crate) fn new(run: &RunDirectory, layout: &Layout, launcher: &Launcher) -> Outcome<Ground> {
+    /// Finds the binaries and puts the sidecars' where their user may run them.
+    pub(crate) fn new(
+        run: &RunDirectory,
+        layout: &Layout,
+        launcher: &Launcher,
+        envoy: Option<&Path>,
+    ) -> Outcome<Ground> {
         let proxy = reachable(run, &sibling::binary("maille-proxy")?)?;
+        let envoy = envoy.map(|envoy| reachable(run, envoy)).transpose()?;
+        let certificate = run.write("application.pem", &secure::certificate()?)?;
         let init = sibling::binary("maille-init")?;
         Ok(Ground {
             run: run.clone(),
             layout: layout.clone(),
             launcher: launcher.clone(),
+            certificate,
             proxy,
             init,
+            envoy,
         })
     }
 
@@ -106,17 +127,26 @@ impl Ground {
         secret.map_err(|error| {
             Failure::failed(format!("protect {}", token.display())).caused_by(error)
         })?;
+        let role = match workload.kind {
+            Kind::Native => "run",
+            Kind::Envoy => "agent",
+        };
         let launch = Launch {
             name: format!("{}-proxy", workload.name),
             host: workload.name.into(),
             uid: namespaces.then_some(PROXY_UID),
             program: self.proxy.clone(),
-            arguments: ["run".into(), "--config".into(), config.into()].to_vec(),
+            arguments: [role.into(), "--config".into(), config.clone().into()].to_vec(),
+        };
+        let envoy = match workload.kind {
+            Kind::Native => None,
+            Kind::Envoy => Some(self.beside(workload, &config).await?),
         };
         let mut sidecar = Sidecar {
             workload: *workload,
             launch,
             process: None,
+            envoy,
         };
         sidecar.start(&self.launcher)?;
         Ok(sidecar)
@@ -178,32 +208,38 @@ impl Ground {
         config
     }
 
-    /// Waits until a sidecar is ready.
+    /// Waits until a sidecar is ready: of an Envoy, first the agent, and then what is started once that is.
     pub(crate) async fn ready(&self, sidecar: &mut Sidecar) -> Outcome {
-        let waiting = self
-            .page(&sidecar.workload, Use::Metrics, "/ready", READY_LIMIT)
-            .await;
-        waiting
-            .map(drop)
-            .map_err(|failure| sidecar.failure(&format!("is not ready: {failure}")))
+        let workload = sidecar.workload;
+        let address = self.layout.sidecar(&workload, Use::Metrics);
+        let waiting = self.page(HUB, address, "/ready", READY_LIMIT).await;
+        waiting.map_err(|failure| sidecar.failure(&format!("is not ready: {failure}")))?;
+        let Some(envoy) = &mut sidecar.envoy else {
+            return Ok(());
+        };
+        envoy.start(&self.launcher)?;
+        let address = self.layout.envoy_admin(&workload);
+        let waiting = self.page(workload.name, address, "/ready", READY_LIMIT);
+        let waiting = waiting.await.map(drop);
+        waiting.map_err(|failure| envoy.failure(&format!("is not ready: {failure}")))
     }
 
-    /// A sidecar's metrics.
+    /// A sidecar's metrics; of an Envoy, its agent's.
     pub(crate) async fn metrics(&self, workload: &Workload) -> Outcome<String> {
-        self.page(workload, Use::Metrics, "/metrics", Duration::ZERO)
-            .await
+        let address = self.layout.sidecar(workload, Use::Metrics);
+        self.page(HUB, address, "/metrics", Duration::ZERO).await
     }
 
     async fn page(
         &self,
-        workload: &Workload,
-        usage: Use,
+        host: &str,
+        address: SocketAddr,
         path: &str,
         limit: Duration,
     ) -> Outcome<String> {
         let own = std::env::current_exe()
             .map_err(|error| Failure::failed("find the path of this binary").caused_by(error))?;
-        let address = self.layout.sidecar(workload, usage).to_string();
+        let address = address.to_string();
         let limit = limit.as_secs().to_string();
         let arguments = [
             "dev-app",
@@ -218,8 +254,8 @@ impl Ground {
         .map(OsString::from)
         .to_vec();
         let launch = Launch {
-            name: format!("fetch-{}", workload.name),
-            host: HUB.into(),
+            name: format!("fetch-{address}"),
+            host: host.into(),
             uid: None,
             program: own,
             arguments,
@@ -229,33 +265,35 @@ impl Ground {
 
     /// Starts a workload's application and waits until it listens. `None` for one that has none.
     pub(crate) async fn application(&self, workload: &Workload) -> Outcome<Option<App>> {
-        let kind = match workload.account {
-            "web" => "web",
-            "api" => "api",
-            "greeter" => "greeter",
-            "banner" => "banner",
-            _ => return Ok(None),
+        let Some(kind) = workload.app else {
+            return Ok(None);
         };
         let mut arguments = vec![kind.to_string(), "--name".into(), workload.name.into()];
         let direct = (kind == "banner").then_some(BANNER_DIRECT);
         for port in workload.ports.iter().map(|port| port.number).chain(direct) {
-            arguments.extend([
-                "--listen".into(),
-                self.layout.application(workload, port).to_string(),
-            ]);
+            let flag = if port == SECURE.number {
+                "--secure"
+            } else {
+                "--listen"
+            };
+            let address = self.layout.application(workload, port).to_string();
+            arguments.extend([flag.into(), address]);
+        }
+        if kind == "api" {
+            let certificate = self.certificate.display().to_string();
+            arguments.extend(["--certificate".into(), certificate]);
         }
         if kind == "web" {
-            let target = |target| {
-                self.layout
-                    .target(workload, target, crate::args::dev::Family::V4)
-            };
-            arguments.extend([
-                "--api".into(),
-                target(demo::API),
-                "--greeter".into(),
-                target(demo::GREETER_GRPC),
-            ]);
-            arguments.extend(["--banner".into(), target(demo::BANNER_TCP)]);
+            let set = workload.set();
+            let behind = [
+                ("--api", set.api_http()),
+                ("--greeter", set.greeter_grpc()),
+                ("--banner", set.banner_tcp()),
+            ];
+            for (flag, target) in behind {
+                let target = self.layout.target(workload, target, Family::V4);
+                arguments.extend([flag.into(), target]);
+            }
         }
         let mut app = self
             .launcher
@@ -266,7 +304,7 @@ impl Ground {
 }
 
 impl Sidecar {
-    /// Starts it (again).
+    /// Starts it (again); of an Envoy, the agent.
     pub(crate) fn start(&mut self, launcher: &Launcher) -> Outcome {
         self.process = Some(launcher.daemon(&self.launch)?);
         Ok(())
@@ -274,6 +312,9 @@ impl Sidecar {
 
     /// Kills it as `kill -9` does.
     pub(crate) async fn kill(&mut self) -> Outcome {
+        if let Some(envoy) = &mut self.envoy {
+            envoy.kill().await?;
+        }
         match self.process.take() {
             Some(mut process) => process.kill().await,
             None => Ok(()),
@@ -282,8 +323,11 @@ impl Sidecar {
 
     /// Has it drain and end.
     pub(crate) async fn drain(&mut self) -> Outcome {
-        match self.process.take() {
-            Some(mut process) => process.stop(DRAIN_LIMIT).await,
+        if let Some(mut process) = self.process.take() {
+            process.stop(DRAIN_LIMIT).await?;
+        }
+        match &mut self.envoy {
+            Some(envoy) => envoy.stop().await,
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! What each kind of client keeps of what is written: one table, from which the warnings at `apply` and `docs/capabilities.md` are made.
 //!
-//! A *restriction* that a client cannot keep must fail closed; no row has one today. What stands here as different is *tuning*: it is kept as far as
-//! the client can, and said where it was written.
+//! What stands here as different is *tuning*, kept as far as the client can and said where it was written; but for one row, where a restriction comes
+//! late: see opaque connections.
 
 use xds_api::maille::v1::Mesh as MeshKind;
 
@@ -40,11 +40,18 @@ const fn wholly(what: &'static str) -> Capability {
     }
 }
 
-const CAPABILITIES: [Capability; 14] = [
+const CAPABILITIES: [Capability; 15] = [
     wholly("`Service`: ports, `targetPort` by number and name, `appProtocol`"),
     wholly("`HTTPRoute`: matches on path, method, headers and query"),
     wholly("`HTTPRoute`: weights, header changes, redirects, rewrites, timeouts"),
     wholly("`AuthorizationPolicy`: allow and deny, by identity, namespace, port, method and path"),
+    Capability {
+        what: "`AuthorizationPolicy` for opaque connections",
+        by_envoy: Kept::Otherwise(
+            "an Envoy asks when the client's first bytes arrive: none of them pass, but a greeting of the server's has",
+        ),
+        said: never,
+    },
     wholly("`MeshSettings.mtls` and its overrides; `Workload.upstreams`"),
     wholly(
         "`TrafficPolicy`: time limits, `limits`, `ejection`, the budget and the pauses of retries",

@@ -10,6 +10,8 @@ use super::serve;
 
 /// What stands before a server's name in its greeting.
 pub(super) const GREETING: &str = "220 ";
+/// What a client says that was greeted and then turned away.
+pub const GREETED: &str = "closed after the greeting";
 /// The longest line taken.
 const LINE_LIMIT: u64 = 64 << 10;
 

@@ -11,8 +11,8 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::printer::data;
 
 use super::connection::{Call, Connection, Trouble};
-use super::released;
 use super::tally::{Answer, Counter};
+use super::{released, secure};
 
 /// A call without an answer after this long has failed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -56,6 +56,7 @@ fn call_of(args: &Client) -> Outcome<Call> {
         protocol: args.protocol,
         target: args.target.clone(),
         family: args.family,
+        trust: args.trust.as_deref().map(secure::trust).transpose()?,
         path: args.path.clone(),
         headers,
         body: args.body.clone(),

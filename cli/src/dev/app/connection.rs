@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
@@ -18,7 +19,7 @@ use crate::args::dev::{Family, Protocol};
 
 use super::reply::{self, Hello, Reply};
 use super::tally::Answer;
-use super::{banner, greeter, websocket};
+use super::{banner, greeter, secure, websocket};
 
 /// What is called and how.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Call {
     pub(super) protocol: Protocol,
     pub(super) target: String,
     pub(super) family: Option<Family>,
+    /// Whom a server's own TLS must be by.
+    pub(super) trust: Option<Arc<rustls::ClientConfig>>,
     pub(super) path: String,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: String,
@@ -66,14 +69,10 @@ impl Call {
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         match self.protocol {
-            Protocol::Http1 => {
-                let (sender, connection) =
-                    hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                        .await
-                        .map_err(failed)?;
-                // Its error reaches the caller through the request that it breaks.
-                tokio::spawn(connection);
-                Ok(Connection::Http1(sender))
+            Protocol::Http1 => http1(stream).await,
+            Protocol::Tls => {
+                let trust = self.trust.clone().ok_or_else(|| failed("no trust"))?;
+                http1(secure::connect(trust, stream).await.map_err(failed)?).await
             }
             Protocol::Http2 => {
                 let (sender, connection) = hyper::client::conn::http2::handshake(
@@ -271,7 +270,9 @@ impl Call {
             .await
             .map_err(failed)?;
         line.clear();
-        stream.read_line(&mut line).await.map_err(failed)?;
+        if stream.read_line(&mut line).await.map_err(failed)? == 0 {
+            return Err(failed(banner::GREETED));
+        }
         Ok(self.judge(Reply {
             server,
             xfcc: String::new(),
@@ -293,6 +294,18 @@ impl Call {
             identity: reply::identity(&reply.xfcc),
         }
     }
+}
+
+async fn http1<S>(stream: S) -> Result<Connection, Trouble>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
+    // Its error reaches the caller through the request that it breaks.
+    tokio::spawn(connection);
+    Ok(Connection::Http1(sender))
 }
 
 /// Reads a stream to its end: every message, then the trailers.

@@ -9,34 +9,54 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::args::dev::Server;
+use crate::args::dev::Api;
 use crate::failure::Outcome;
 
 use super::reply::{Reply, XFCC};
-use super::{serve, websocket};
+use super::{secure, serve, websocket};
 
 /// The largest body taken.
 const BODY_LIMIT: usize = 1 << 20;
 
-pub(super) async fn run(args: &Server) -> Outcome {
-    let name = args.name.clone();
-    serve(args, async move |stream: TcpStream| {
-        let name = name.clone();
-        let service = service_fn(move |request| {
-            let name = name.clone();
-            async move { answer(&name, request).await }
-        });
-        let connection = auto::Builder::new(TokioExecutor::new());
-        if stream.set_nodelay(true).is_ok() {
-            // A client that went away is its own business.
-            let _gone = connection
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
+pub(super) async fn run(args: &Api) -> Outcome {
+    let name = args.server.name.as_str();
+    let certificate = args.certificate.as_deref();
+    let acceptor = certificate.map(secure::acceptor).transpose()?;
+    let mut server = args.server.clone();
+    server.listen.extend(args.secure);
+    serve(&server, async |stream: TcpStream| {
+        let port = stream.local_addr().map(|address| address.port()).ok();
+        let is_secure = args.secure.is_some_and(|at| Some(at.port()) == port);
+        // A client that went away, or cannot do TLS, is its own business.
+        match (&acceptor, stream.set_nodelay(true)) {
+            (Some(acceptor), Ok(())) if is_secure => {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    talk(name, stream).await;
+                }
+            }
+            (_, Ok(())) => talk(name, stream).await,
+            (_, Err(_)) => {}
         }
     })
     .await
+}
+
+async fn talk<S>(name: &str, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let name = name.to_string();
+    let service = service_fn(move |request| {
+        let name = name.clone();
+        async move { answer(&name, request).await }
+    });
+    let connection = auto::Builder::new(TokioExecutor::new());
+    let _gone = connection
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn answer(

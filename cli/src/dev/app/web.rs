@@ -133,6 +133,7 @@ impl Part {
             protocol,
             target: target.to_string(),
             family: None,
+            trust: None,
             path: "/".into(),
             headers: Vec::new(),
             body: "page".into(),

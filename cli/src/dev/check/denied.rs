@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::args::dev::{Family, Protocol};
-use crate::dev::demo::{self, API_V1, API_V2, GUEST, PRIVATE, WEB};
+use crate::dev::demo::{self, GUEST, NO_GUESTS, PRIVATE, WEB, Workload};
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::failure::Outcome;
 
@@ -15,6 +15,8 @@ const REQUESTS: u64 = 100;
 pub(super) const TCP_OPENED: &str = "maille_connections_total";
 /// The sidecar's counter of decisions.
 const DECISIONS: &str = "maille_authorizations_total";
+/// How the names of an Envoy's counters of the same end, of requests and of connections.
+const ENVOY_DENIED: &str = "rbac.denied";
 
 pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     let load = |target: String, path: &str| Load {
@@ -25,11 +27,13 @@ pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
         mesh.target(&GUEST, demo::API, Family::V4),
         mesh.target(&WEB, demo::API, Family::V4),
     );
-    let before = decisions(mesh).await?;
+    let servers = WEB.set().api;
+    let before = denials(mesh, &servers, NO_GUESTS, &GUEST).await?;
     let denied = mesh
         .count(Caller::Workload(GUEST), load(guest.clone(), PRIVATE))
         .await?;
-    let counted = decisions(mesh).await?.saturating_sub(before);
+    let after = denials(mesh, &servers, NO_GUESTS, &GUEST).await?;
+    let counted = after.saturating_sub(before);
     let elsewhere = mesh
         .count(Caller::Workload(GUEST), load(guest, "/public"))
         .await?;
@@ -63,16 +67,20 @@ pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     }])
 }
 
-/// How many requests of the guest the API's sidecars say they have denied.
-async fn decisions(mesh: &Mesh) -> Outcome<u64> {
+/// How many requests and connections of a client the servers' sidecars say they have denied by a policy. An Envoy counts whatever it denies.
+pub(super) async fn denials(
+    mesh: &Mesh,
+    servers: &[Workload],
+    policy: &str,
+    client: &Workload,
+) -> Outcome<u64> {
+    let identity = client.identity();
+    let labels = [policy, "decision=\"deny\"", &identity];
     let mut count = 0;
-    for workload in [API_V1, API_V2] {
-        let metrics = mesh.ground.metrics(&workload).await?;
-        count += sum(
-            &metrics,
-            DECISIONS,
-            &["no-guests", "decision=\"deny\"", &GUEST.identity()],
-        );
+    for server in servers {
+        let metrics = mesh.ground.metrics(server).await?;
+        count += sum(&metrics, DECISIONS, &labels);
+        count += mesh.ground.envoy_counted(server, ENVOY_DENIED).await?;
     }
     Ok(count)
 }

@@ -288,6 +288,10 @@ pub(super) fn total(tallies: &[&Tally]) -> Tally {
         sum.ok += tally.ok;
         sum.failed += tally.failed;
         sum.refused += tally.refused;
+        sum.connections += tally.connections;
+        for (server, count) in &tally.servers {
+            *sum.servers.entry(server.clone()).or_default() += count;
+        }
         sum.errors.extend(tally.errors.iter().cloned());
     }
     sum

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::args::dev::{Dev, Family, Protocol};
-use crate::dev::demo::{self, WEB};
+use crate::dev::demo::{Set, WEB};
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::failure::Outcome;
 
@@ -13,23 +13,30 @@ use super::Check;
 const TOLERANCE: f64 = 0.01;
 
 pub(super) async fn run(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
-    let target = mesh.target(&WEB, demo::API, Family::V4);
+    let check = measure(args, mesh, "split-90-10", (WEB.set(), WEB.set()));
+    Ok(vec![check.await?])
+}
+
+/// The share of the second version's answers to one set's front.
+pub(super) async fn measure(
+    args: &Dev,
+    mesh: &mut Mesh,
+    name: &str,
+    (client, server): (&Set, &Set),
+) -> Outcome<Check> {
+    let target = mesh.target(&client.web, server.api_http(), Family::V4);
     let load = Load {
         connections: 8,
         ..Load::of(Protocol::Http1, target, args.split_requests)
     };
-    let tally = mesh.count(Caller::Workload(WEB), load).await?;
+    let tally = mesh.count(Caller::Workload(client.web), load).await?;
     let second = tally
         .servers
-        .get(demo::API_V2.name)
+        .get(server.api[1].name)
         .copied()
         .unwrap_or_default();
     let share = second as f64 / tally.ok.max(1) as f64;
     let detail = json!({"share": share, "servers": tally.servers, "p50Micros": tally.latency.p50, "p99Micros": tally.latency.p99});
-    Ok(vec![Check::calls(
-        "split-90-10",
-        &tally,
-        (share - 0.10).abs() <= TOLERANCE,
-        detail,
-    )])
+    let kept = (share - 0.10).abs() <= TOLERANCE;
+    Ok(Check::calls(name, &tally, kept, detail))
 }

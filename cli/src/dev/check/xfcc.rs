@@ -12,9 +12,18 @@ use super::Check;
 /// Requests of each kind.
 const REQUESTS: u64 = 100;
 
+fn forged() -> String {
+    format!("spiffe://{TRUST_DOMAIN}/ns/demo/sa/forged")
+}
+
+/// The header by which a client claims to be somebody else.
+pub(super) fn forged_header() -> String {
+    let forged = forged();
+    format!("x-forwarded-client-cert: By=spiffe://x/y;Hash=00;URI={forged}")
+}
+
 pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
-    let forged = format!("spiffe://{TRUST_DOMAIN}/ns/demo/sa/forged");
-    let header = format!("x-forwarded-client-cert: By=spiffe://x/y;Hash=00;URI={forged}");
+    let (forged, header) = (forged(), forged_header());
     let load = |target: String| Load {
         headers: vec![header.clone()],
         ..Load::of(Protocol::Http1, target, REQUESTS)

@@ -172,7 +172,6 @@ fn a_service_is_taken_only_from_the_identities_behind_it() {
         ends: vec![crate::model::command::InstanceEnd {
             name: Name::new("shop", "web-4"),
             generation: 1,
-            ..Default::default()
         }],
     };
     log.run(Command::EndInstances(end)).accepted().unwrap();
