@@ -152,7 +152,9 @@ mod tests {
     #[test]
     fn a_missing_envoy_is_told_with_the_way_to_it() {
         let missing = program(Some(Path::new("/no/envoy"))).unwrap_err();
-        assert_eq!(missing.to_string(), "there is no Envoy at /no/envoy");
+        let text = missing.to_string();
+        assert!(text.starts_with("there is no Envoy at /no/envoy"), "{text}");
+        assert!(text.contains("tests/peers/fetch envoy"), "{text}");
         assert_eq!(missing.exit(), Exit::NotFound);
         let own = std::env::current_exe().unwrap();
         assert_eq!(program(Some(&own)).unwrap(), own);
