@@ -198,7 +198,7 @@ impl<'a> Actions<'a> {
             }),
         };
         match self.dialect {
-            Dialect::Native => policy,
+            Dialect::Native | Dialect::Grpc => policy,
             Dialect::Envoy => Some(envoy::action::retry(policy)),
         }
     }
