@@ -34,7 +34,7 @@ pub(in crate::xds) fn half(mesh: &Mesh, half: &Authorization) -> Option<Rbac> {
     });
     let policies: BTreeMap<String, Policy> = policies.collect();
     let in_force = must_match || !policies.is_empty();
-    in_force.then(|| Rbac {
+    in_force.then_some(Rbac {
         action: action as i32,
         policies,
     })
