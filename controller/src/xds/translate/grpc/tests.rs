@@ -334,7 +334,6 @@ fn beside_endpoints_in_the_mesh_those_outside_are_left_out() {
     let end = |name: &str| crate::model::command::InstanceEnd {
         name: Name::new("shop", name),
         generation: 1,
-        ..Default::default()
     };
     let ends = vec![end("api-1"), end("api-2")];
     let end = crate::model::command::EndInstances { ends };
@@ -349,7 +348,6 @@ fn where_there_is_nobody_nobody_is_expected() {
         ends: vec![crate::model::command::InstanceEnd {
             name: Name::new("shop", "api-1"),
             generation: 1,
-            ..Default::default()
         }],
     };
     log.run(Command::EndInstances(end)).accepted().unwrap();
