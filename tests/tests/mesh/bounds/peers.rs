@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::{METRIC_LINES, report};
 
 /// More than the 1,000 series of a family, and few enough for each to get a certificate from a real controller within seconds. `PEERS` in the
-/// environment asks for more.
+/// environment asks for more, below the 100,000 tokens that a mesh may have.
 const PEERS: usize = 1_500;
 /// Callers at the same time.
 const WORKERS: usize = 8;
