@@ -3,11 +3,11 @@
 //! What stands here as different is *tuning*, kept as far as the client can and said where it was written; but for one row, where a restriction comes
 //! late: see opaque connections.
 
-use xds_api::maille::v1::Mesh as MeshKind;
+use std::sync::Arc;
 
 use crate::model::kinds::traffic_policy::{Algorithm, RetryOn};
 use crate::model::kinds::{TrafficPolicySpec, mesh_settings::Defaults};
-use crate::model::{AnyObject, Mesh};
+use crate::model::{AnyObject, InstanceEntry, Mesh, MeshMode};
 
 /// A way in which an Envoy keeps something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +90,6 @@ const CAPABILITIES: [Capability; 15] = [
 
 /// What is worth saying of an object that is written to a mesh with Envoys in it: path and text.
 pub(crate) fn warnings(mesh: &Mesh, object: &AnyObject) -> Vec<(&'static str, String)> {
-    let is_envoy = |mode: i32| mode == MeshKind::Envoy as i32;
-    let mut registered = mesh.instances().values();
-    if !registered.any(|entry| is_envoy(entry.instance.mesh)) {
-        return Vec::new();
-    }
     let differs = |one: &Capability| match one.by_envoy {
         Kept::Wholly => None,
         Kept::Otherwise(how) => {
@@ -102,7 +97,13 @@ pub(crate) fn warnings(mesh: &Mesh, object: &AnyObject) -> Vec<(&'static str, St
             Some(((one.said)(object)?, text))
         }
     };
-    CAPABILITIES.iter().filter_map(differs).collect()
+    let found: Vec<_> = CAPABILITIES.iter().filter_map(differs).collect();
+    // Few objects say any of it: only then are the instances, which may be many, looked at.
+    let is_envoy = |entry: &Arc<InstanceEntry>| entry.instance.mesh() == MeshMode::Envoy;
+    match found.is_empty() || mesh.instances().values().any(is_envoy) {
+        true => found,
+        false => Vec::new(),
+    }
 }
 
 /// `docs/capabilities.md`.
