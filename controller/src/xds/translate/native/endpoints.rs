@@ -1,11 +1,10 @@
 //! EDS: who serves one port of a service.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use xds_api::envoy::config::core::v3::address::Address as AddressKind;
-use xds_api::envoy::config::core::v3::socket_address::PortSpecifier;
-use xds_api::envoy::config::core::v3::{Address, HealthStatus, SocketAddress};
+use xds_api::envoy::config::core::v3::HealthStatus;
 use xds_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use xds_api::envoy::config::endpoint::v3::{
     self as envoy, ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints,
@@ -15,6 +14,7 @@ use xds_api::resource::Resource;
 
 use super::super::Translated;
 use super::super::any::{locality, metadata};
+use super::super::dial;
 use crate::model::{Endpoint, Health, Mesh, MeshMode};
 use crate::xds::names::ServicePort;
 
@@ -52,15 +52,9 @@ fn lb_endpoint(endpoint: &Endpoint) -> Option<LbEndpoint> {
         Health::Healthy => HealthStatus::Healthy,
         Health::Unhealthy => HealthStatus::Unhealthy,
     };
-    let socket = SocketAddress {
-        address: endpoint.addresses.first()?.to_string(),
-        port_specifier: Some(PortSpecifier::PortValue(u32::from(endpoint.port))),
-    };
-    let address = Address {
-        address: Some(AddressKind::SocketAddress(socket)),
-    };
+    let at = SocketAddr::new(*endpoint.addresses.first()?, endpoint.port);
     let host = envoy::Endpoint {
-        address: Some(address),
+        address: dial::address(at),
         ..Default::default()
     };
     let extra = EndpointExtra {
