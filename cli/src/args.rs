@@ -92,6 +92,10 @@ pub enum Command {
     Members(operate::Members),
     /// Writes objects from files, all or none.
     Apply(objects::Apply),
+    /// Shows which clients an apply would send what, before anything is written.
+    Diff(objects::Diff),
+    /// Shows the change that is being rolled out, finishes or aborts it.
+    Rollout(objects::Rollout),
     /// Shows objects.
     Get(objects::Get),
     /// Deletes objects.

@@ -5,6 +5,7 @@ mod ca;
 mod check;
 mod completions;
 mod delete;
+mod diff;
 mod documents;
 mod envoy;
 mod get;
@@ -13,8 +14,10 @@ mod members;
 mod outcome;
 mod proxies;
 mod proxy;
+mod rollout;
 mod routes;
 mod snapshot;
+mod staged;
 mod status;
 mod token;
 mod version;
@@ -43,6 +46,8 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Status(_) => status::run(&open()?, printer).await,
         Command::Members(args) => members::run(args, &open()?, printer).await,
         Command::Apply(args) => apply::run(args, &open()?, printer).await,
+        Command::Diff(args) => diff::run(args, &open()?, printer).await,
+        Command::Rollout(args) => rollout::run(args, &open()?, printer).await,
         Command::Get(args) => get::run(args, &open()?, printer).await,
         Command::Delete(args) => delete::run(args, &open()?, printer).await,
         Command::Token(args) => token::run(args, &open()?, printer).await,

@@ -5,6 +5,7 @@
 
 pub mod failure;
 pub mod printer;
+pub mod readable;
 
 pub mod args;
 pub mod cluster;

@@ -10,6 +10,7 @@ mod families;
 mod listen;
 mod local;
 mod objects;
+mod rollouts;
 mod server;
 mod tokens;
 mod view;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tonic::Status;
-use xds_api::maille::v1::{LeaseId, Proxy};
+use xds_api::maille::v1::{LeaseId, Preview, Proxy};
 
-use crate::model::{Applied, Proposal, Refusal, RefusalCode, State};
+use crate::model::{Applied, Command, Proposal, Refusal, RefusalCode, State};
 
 /// A write or a read did not come through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,12 +51,22 @@ pub trait LeaseSink: fmt::Debug + Send + Sync + 'static {
 pub trait RosterSource: fmt::Debug + Send + Sync + 'static {
     /// Every client that has a stream at this controller.
     fn proxies(&self) -> Vec<Proxy>;
+
+    /// What a command would send to them, tried on a state of at least this mesh index.
+    fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>>;
 }
 
 /// The other controllers, for what is not in the log.
 pub trait Peers: fmt::Debug + Send + Sync + 'static {
     /// Every client that has a stream at another controller; of those that do not answer within a second, nothing.
     fn proxies(&self) -> BoxFuture<'static, Vec<Proxy>>;
+
+    /// What a command would send to the clients of every other controller, by the controllers' names.
+    fn preview(
+        &self,
+        command: Command,
+        index: u64,
+    ) -> BoxFuture<'static, Vec<(String, Result<Preview, Status>)>>;
 }
 
 impl From<AgreementError> for Status {

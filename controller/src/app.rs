@@ -14,6 +14,7 @@ mod live;
 mod mesh_port;
 mod newcomer;
 mod ports;
+mod preview;
 mod readiness;
 mod reads;
 mod restore;

@@ -3,6 +3,7 @@
 //! openraft is named only here. Raft, its log and its calls run on a runtime of their own: a storm of handshakes elsewhere must not cost an
 //! election.
 
+mod clients;
 mod core;
 mod formation;
 mod leader;
@@ -30,10 +31,11 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tonic::Status as CallStatus;
 use xds_api::maille::v1 as proto;
 
 use crate::agreement::{Agreement, AgreementError, LeaseSink, Peers, RosterSource};
-use crate::model::{Applied, Proposal, State};
+use crate::model::{Applied, Command, Proposal, State};
 use crate::peer_ca::PeerTls;
 use crate::store::StoreError;
 use crate::store::directory::{Directory, DirectoryId};
@@ -477,6 +479,15 @@ impl Peers for Raft {
     fn proxies(&self) -> BoxFuture<'static, Vec<proto::Proxy>> {
         let raft = self.clone();
         Box::pin(async move { raft.ask_rosters().await })
+    }
+
+    fn preview(
+        &self,
+        command: Command,
+        index: u64,
+    ) -> BoxFuture<'static, Vec<(String, Result<proto::Preview, CallStatus>)>> {
+        let raft = self.clone();
+        Box::pin(async move { raft.ask_previews(&command, index).await })
     }
 }
 

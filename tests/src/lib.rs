@@ -27,6 +27,8 @@ pub mod cluster;
 
 pub mod identity;
 
+pub mod fleet;
+
 pub mod sidecar;
 
 pub mod mesh;

@@ -9,3 +9,6 @@
 )]
 
 include!("generated/tree.rs");
+
+/// An encoded `google.protobuf.FileDescriptorSet` of all of them.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");

@@ -8,13 +8,13 @@ mod code;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn contents(folder: &Path) -> BTreeMap<String, String> {
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            (name, std::fs::read_to_string(&path).unwrap())
+            (name, std::fs::read(&path).unwrap())
         })
         .collect()
 }
@@ -36,9 +36,9 @@ fn generating_anew_changes_nothing() {
         kept.keys().collect::<Vec<_>>(),
         "files differ: {remedy}"
     );
-    for (name, text) in &fresh {
+    for (name, bytes) in &fresh {
         assert!(
-            kept[name] == *text,
+            kept[name] == *bytes,
             "src/generated/{name} is stale: {remedy}"
         );
     }

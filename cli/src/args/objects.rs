@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use xds_api::generated::maille::v1 as api;
 
 /// Which namespace is meant.
@@ -55,8 +55,36 @@ pub struct Apply {
     /// Checks everything and says what would be done, and writes nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Rolls the change out: to these shares of the clients that it concerns, one after the other, each once all of the share before have acknowledged it.
+    /// Where one refuses it, or is behind when the time of --wait (60s) is up, what was begun is taken back. The last share is 100%.
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = share, conflicts_with = "dry_run")]
+    pub staged: Vec<u32>,
     #[command(flatten)]
     pub wait: Wait,
+}
+
+/// `maille diff`
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// A file, a folder (its *.yaml, *.yml and *.json, sorted by name), or `-` for standard input. May be given several times.
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `maille rollout`
+#[derive(Args, Debug)]
+pub struct Rollout {
+    #[command(subcommand)]
+    pub command: Option<RolloutCommand>,
+}
+
+/// What is done with the rollout that is under way; without one it is shown.
+#[derive(Subcommand, Debug)]
+pub enum RolloutCommand {
+    /// Brings it to all clients.
+    Finish(Wait),
+    /// Takes it back.
+    Abort(Wait),
 }
 
 /// Whether a write is done when it is agreed, or when it is live.
@@ -66,6 +94,17 @@ pub struct Wait {
     /// when the time is up. A change is in force all the same. TIMEOUT is a number with s, m or h.
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = span)]
     pub wait: Option<Duration>,
+}
+
+/// Reads `10%`.
+fn share(text: &str) -> Result<u32, String> {
+    let number = text
+        .strip_suffix('%')
+        .and_then(|digits| digits.parse().ok());
+    match number {
+        Some(share) if (1..=100).contains(&share) => Ok(share),
+        _ => Err(format!("`{text}` is no share: write 1% to 100%")),
+    }
 }
 
 /// Reads `90s`, `2m` or `1h`.

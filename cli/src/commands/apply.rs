@@ -7,10 +7,13 @@ use crate::cluster::Cluster;
 use crate::failure::{Failure, Outcome};
 use crate::printer::Printer;
 
-use super::{documents, outcome, wait};
+use super::{documents, outcome, staged, wait};
 
 pub(super) async fn run(args: &Apply, cluster: &Cluster, printer: Printer) -> Outcome {
     let documents = documents::read(&args.files)?;
+    if !args.staged.is_empty() {
+        return staged::run(args, documents, cluster, printer).await;
+    }
     let request = api::ApplyRequest {
         documents,
         dry_run: args.dry_run,

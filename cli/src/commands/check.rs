@@ -118,6 +118,7 @@ async fn controllers(cluster: &Cluster) -> Vec<Finding> {
         "the endpoints belong to different clusters; correct the endpoints file".to_string(),
     ));
     findings.push(agreement(&answers));
+    findings.push(rollout(first));
     let unable = answers
         .iter()
         .filter(|status| status.sealed)
@@ -133,6 +134,22 @@ async fn controllers(cluster: &Cluster) -> Vec<Finding> {
         ),
     ));
     findings
+}
+
+/// A rollout that nobody moves on is one that somebody has forgotten; one that is being moved on is no fault, but whoever looks should know.
+fn rollout(status: &api::StatusResponse) -> Finding {
+    let detail = match &status.rollout {
+        None => "none".to_owned(),
+        Some(rollout) => format!(
+            "{} by {} is at {}%; see `maille rollout`, which can finish or abort it",
+            rollout.id, rollout.author, rollout.share
+        ),
+    };
+    Finding {
+        name: "rollout",
+        passed: true,
+        detail,
+    }
 }
 
 /// Controllers that stand at the same mesh index must hold the same bytes.
@@ -246,18 +263,35 @@ async fn proxies(cluster: &Cluster) -> Vec<Finding> {
             .map(|proxy| proxy.node.clone())
             .collect::<Vec<_>>()
     };
+    let absent = names(&|proxy| proxy.controller.is_empty());
     let behind = names(&|proxy| proxy.behind_seconds > BEHIND_LIMIT_SECONDS);
-    let refusing = names(&|proxy| !proxy.last_nack.is_empty());
+    let refusing: Vec<String> = proxies
+        .iter()
+        .filter(|proxy| !proxy.last_nack.is_empty())
+        .map(|proxy| format!("{} ({})", proxy.node, proxy.last_nack))
+        .collect();
+    let now = jiff::Timestamp::now().as_second();
+    let expired =
+        names(&|proxy| proxy.certificate_not_after != 0 && proxy.certificate_not_after <= now);
     let soon = jiff::Timestamp::now().as_second() + LEAF_WARNING_SECONDS;
     let ending =
-        names(&|proxy| proxy.certificate_not_after != 0 && proxy.certificate_not_after < soon);
+        names(&|proxy| proxy.certificate_not_after > now && proxy.certificate_not_after < soon);
     vec![
+        finding(
+            "proxies-connected",
+            absent.is_empty(),
+            "every registered workload has a stream".to_string(),
+            format!(
+                "{} registered and without a stream: their sidecars are stopped, or cannot reach a controller, or their certificates have ended; look at their logs",
+                absent.join(", ")
+            ),
+        ),
         finding(
             "proxies-current",
             behind.is_empty(),
             format!("{} sidecars", proxies.len()),
             format!(
-                "{} behind for more than {BEHIND_LIMIT_SECONDS} s; see `maille proxies`",
+                "{} behind for more than {BEHIND_LIMIT_SECONDS} s: they take nothing in; look at their processes, or start them again; see `maille proxies`",
                 behind.join(", ")
             ),
         ),
@@ -266,8 +300,17 @@ async fn proxies(cluster: &Cluster) -> Vec<Finding> {
             refusing.is_empty(),
             "nothing was refused".to_string(),
             format!(
-                "{} refused configuration; `maille proxies` shows why",
+                "{}: what they had stays in force there; mend the objects that they name, or take the change back",
                 refusing.join(", ")
+            ),
+        ),
+        finding(
+            "certificates-valid",
+            expired.is_empty(),
+            "no certificate has ended".to_string(),
+            format!(
+                "{}: the certificate has ended; give the workload a new join token (`maille token create`)",
+                expired.join(", ")
             ),
         ),
         finding(

@@ -14,6 +14,9 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Names in a line of progress.
 const NAMED: usize = 3;
 
+/// How long is waited where the user says nothing of it.
+pub(super) const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+
 /// Waits until every live client has acknowledged all up to an index.
 pub(super) async fn until_live(cluster: &Cluster, index: u64, limit: Duration) -> Outcome {
     let deadline = Instant::now() + limit;

@@ -28,7 +28,7 @@ const PROBLEMS: usize = 100;
 /// What a request would write, and where each part of it was written down.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) command: Command,
+    pub(super) write: WriteObjects,
     pub(super) warnings: Vec<String>,
     written: Vec<Written>,
 }
@@ -46,7 +46,7 @@ pub(super) fn puts(documents: &[api::Document]) -> Result<Plan, Status> {
         deletes: Vec::new(),
     };
     Ok(Plan {
-        command: Command::WriteObjects(write),
+        write,
         warnings,
         written,
     })
@@ -78,12 +78,12 @@ fn deletion(keys: Vec<ObjectKey>, written: Vec<Written>) -> Plan {
             expected: None,
         })
         .collect();
-    let command = Command::WriteObjects(WriteObjects {
+    let write = WriteObjects {
         puts: Vec::new(),
         deletes,
-    });
+    };
     Plan {
-        command,
+        write,
         warnings: Vec::new(),
         written,
     }
@@ -117,6 +117,11 @@ fn read(documents: &[api::Document]) -> Result<(Vec<Written>, Vec<String>), Stat
 }
 
 impl Plan {
+    /// Its command.
+    pub(super) fn command(&self) -> Command {
+        Command::WriteObjects(self.write.clone())
+    }
+
     /// What clients of this mesh do otherwise than it is written.
     pub(super) fn differences(&self, mesh: &Mesh) -> Vec<String> {
         let of = |written: &Written| {
@@ -134,7 +139,7 @@ impl Plan {
             client: String::new(),
             sequence: 0,
             time_millis: state.time_millis(),
-            command: self.command.clone(),
+            command: self.command(),
         };
         state.clone().apply(state.log_index() + 1, &proposal)
     }

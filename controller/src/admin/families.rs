@@ -10,12 +10,13 @@ use futures_util::Stream;
 use tonic::{Status, async_trait};
 use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AwaitLiveResponse, DeleteRequest, DeleteResponse, GetRequest,
-    GetResponse, MembersResponse, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
-    SnapshotChunk, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    GetResponse, MembersResponse, Preview, ProxiesResponse, RemoveMemberRequest,
+    RemoveMemberResponse, SnapshotChunk, StatusResponse, TransferLeadershipRequest,
+    TransferLeadershipResponse,
 };
 
 use super::Author;
-use crate::model::State;
+use crate::model::{Command, State};
 
 /// A snapshot file, piece by piece.
 pub type ChunkStream = Pin<Box<dyn Stream<Item = Result<SnapshotChunk, Status>> + Send>>;
@@ -66,6 +67,8 @@ pub trait Clients: Debug + Send + Sync + 'static {
     async fn proxies(&self) -> Result<ProxiesResponse, Status>;
     /// Waits until every live client has acknowledged all up to a mesh index, one has refused something, or the time is up.
     async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status>;
+    /// What a command would send to whom, tried on a state of at least this mesh index.
+    async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status>;
     /// Open streams at this controller.
     fn streams(&self) -> u32;
     /// SHA-256 over name and version of each native resource of this state, by type, hex.

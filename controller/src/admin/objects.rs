@@ -74,7 +74,7 @@ impl MeshObjects {
                 client: write.client.to_owned(),
                 sequence: write.sequence,
                 time_millis: 0,
-                command: plan.command.clone(),
+                command: plan.command(),
             };
             self.agreement.propose(proposal).await?
         };

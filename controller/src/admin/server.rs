@@ -9,14 +9,16 @@ use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
     AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
     GetRequest, GetResponse, IssuanceLogRequest, ListTokensRequest, ListTokensResponse,
-    MembersRequest, MembersResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest,
-    RemoveMemberResponse, RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest,
+    MembersRequest, MembersResponse, MoveRolloutRequest, MoveRolloutResponse, PreviewRequest,
+    PreviewResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
+    RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest, StageRequest, StageResponse,
     StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;
 use super::authority::{AuthorityCalls, RecordStream};
 use super::families::{ChunkStream, Clients, ClusterCalls, Objects};
+use super::rollouts::{self, Rollouts};
 use super::tokens::Tokens;
 use crate::identity::Authority;
 use crate::model::{Kind, State};
@@ -47,6 +49,7 @@ pub struct AdminService {
     cluster: Arc<dyn ClusterCalls>,
     clients: Arc<dyn Clients>,
     tokens: Tokens,
+    rollouts: Rollouts,
     authority: AuthorityCalls,
     trust_domain: Arc<str>,
 }
@@ -59,11 +62,13 @@ impl AdminService {
     }
 
     pub(super) fn new(stage: &Stage, trust_domain: &str, families: Families) -> Self {
+        let agreement = families.authority.agreement();
         Self {
             objects: families.objects,
             cluster: families.cluster,
+            tokens: Tokens::new(Arc::clone(agreement)),
+            rollouts: Rollouts::new(Arc::clone(agreement), Arc::clone(&families.clients)),
             clients: families.clients,
-            tokens: Tokens::new(Arc::clone(families.authority.agreement())),
             authority: AuthorityCalls::new(families.authority, stage.clone()),
             trust_domain: Arc::from(trust_domain),
         }
@@ -115,6 +120,33 @@ impl Admin for AdminService {
             .map(Response::new)
     }
 
+    async fn preview(
+        &self,
+        request: Request<PreviewRequest>,
+    ) -> Result<Response<PreviewResponse>, Status> {
+        let author = self.author(&request)?;
+        let answer = self.rollouts.preview(&author, request.get_ref()).await;
+        answer.map(Response::new)
+    }
+
+    async fn stage(
+        &self,
+        request: Request<StageRequest>,
+    ) -> Result<Response<StageResponse>, Status> {
+        let author = self.author(&request)?;
+        let answer = self.rollouts.stage(&author, request.into_inner()).await;
+        answer.map(Response::new)
+    }
+
+    async fn move_rollout(
+        &self,
+        request: Request<MoveRolloutRequest>,
+    ) -> Result<Response<MoveRolloutResponse>, Status> {
+        let author = self.author(&request)?;
+        let answer = self.rollouts.advance(&author, request.into_inner()).await;
+        answer.map(Response::new)
+    }
+
     async fn status(
         &self,
         request: Request<StatusRequest>,
@@ -124,6 +156,7 @@ impl Admin for AdminService {
         status.sealed = self.authority.is_sealed();
         status.streams = self.clients.streams();
         status.objects = objects(&state);
+        status.rollout = rollouts::describe(&state);
         status.resource_hashes = self
             .clients
             .resource_hashes(&state)

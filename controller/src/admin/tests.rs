@@ -17,7 +17,7 @@ use super::*;
 use crate::agreement::Agreement;
 use crate::agreement::alone::Alone;
 use crate::identity::{Asking, Authority, AuthoritySettings, Keyring, ServerTls, Standing};
-use crate::model::State;
+use crate::model::{Command, State};
 use crate::peer_ca::Kek;
 use crate::pki::{Facts, P256Key, Term};
 use crate::supervise::Supervisor;
@@ -88,6 +88,9 @@ impl Clients for Absent {
         absent()
     }
     async fn await_live(&self, _: u64, _: Duration) -> Result<AwaitLiveResponse, Status> {
+        absent()
+    }
+    async fn preview(&self, _: Command, _: u64) -> Result<Preview, Status> {
         absent()
     }
     fn streams(&self) -> u32 {

@@ -1,16 +1,16 @@
 //! xDS clients of all controllers, for the admin API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Status, async_trait};
-use xds_api::maille::v1::{AwaitLiveResponse, ProxiesResponse, Proxy, ReadState};
+use xds_api::maille::v1::{AwaitLiveResponse, Preview, ProxiesResponse, Proxy, ReadState};
 
-use super::live;
+use super::{live, preview};
 use crate::admin::Clients;
 use crate::agreement::{Agreement, Peers};
-use crate::model::State;
+use crate::model::{Command, State};
 use crate::raft::Raft;
 use crate::xds::Xds;
 
@@ -50,11 +50,35 @@ impl AllClients {
     }
 }
 
+/// When the last certificate of each of these workloads ends, in Unix seconds, as far as it is on the record.
+fn certificate_ends(state: &State, proxies: &[Proxy]) -> BTreeMap<String, i64> {
+    let wanted: BTreeSet<&str> = proxies.iter().map(|one| one.node.as_str()).collect();
+    let mut ends = BTreeMap::new();
+    if wanted.is_empty() {
+        return ends;
+    }
+    for record in state.issuance().records_from(0) {
+        if wanted.contains(record.workload.as_str()) {
+            let end = ends.entry(record.workload.clone()).or_insert(0);
+            *end = record.not_after.max(*end);
+        }
+    }
+    ends
+}
+
 #[async_trait]
 impl Clients for AllClients {
     async fn proxies(&self) -> Result<ProxiesResponse, Status> {
         let state = self.agreement.state().borrow().clone();
-        let proxies = self.all().await;
+        let mut proxies = self.all().await;
+        let mut absent = live::absent(state.mesh(), &proxies);
+        let ends = certificate_ends(&state, &absent);
+        for proxy in &mut absent {
+            let end = ends.get(proxy.node.as_str()).copied();
+            proxy.certificate_not_after = end.unwrap_or_default();
+        }
+        proxies.extend(absent);
+        proxies.sort_by(|one, other| one.node.cmp(&other.node));
         let read = ReadState {
             index: state.mesh().index(),
             incarnation: state.mesh().incarnation(),
@@ -77,6 +101,22 @@ impl Clients for AllClients {
             }
             tokio::time::sleep(LIVE_PAUSE).await;
         }
+    }
+
+    async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status> {
+        let (here, others) = futures_util::future::join(
+            self.xds.preview(command.clone(), index),
+            self.raft.preview(command, index),
+        )
+        .await;
+        let mut all = preview::Merged::new(here?);
+        for (controller, answer) in others {
+            match answer {
+                Ok(preview) => all.add(preview),
+                Err(status) => all.silent(controller, &status),
+            }
+        }
+        Ok(all.finish())
     }
 
     fn streams(&self) -> u32 {

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use tonic::Status;
 use tracing::{error, info};
-use xds_api::maille::v1::Proxy;
+use xds_api::maille::v1::{Preview, Proxy};
 
 use super::{Engine, Failure};
 use crate::agreement::RosterSource;
 use crate::config::Config;
+use crate::model::Command;
 use crate::peer_ca::{PeerTls, Secrets};
 use crate::raft::{Addresses, Raft, RaftError, Settings};
 use crate::registration::Leases;
@@ -173,5 +176,10 @@ struct Roster(Xds);
 impl RosterSource for Roster {
     fn proxies(&self) -> Vec<Proxy> {
         self.0.proxies()
+    }
+
+    fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>> {
+        let xds = self.0.clone();
+        Box::pin(async move { xds.preview(command, index).await })
     }
 }

@@ -1,28 +1,19 @@
 //! Whether a state of the mesh is live: whether everybody who is there has acknowledged it. Who has no stream anywhere counts as behind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use xds_api::maille::v1::{AwaitLiveResponse, Proxy};
+use xds_api::node::{ENVOY_AGENT, GRPC_AGENTS, NATIVE_AGENT};
 
-use crate::model::{Mesh, MeshMode};
+use crate::model::{InstanceEntry, Mesh, MeshMode, Name};
 
 /// How many of those that are behind are named.
 const NAMED: usize = 100;
 
 /// Looks at every stream of every controller, and at the registered workloads, which have one or are behind.
 pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveResponse {
-    let connected: BTreeSet<&str> = streams.iter().map(|one| one.node.as_str()).collect();
-    let absent: Vec<Proxy> = mesh
-        .instances()
-        .iter()
-        .filter(|(_, entry)| entry.instance.mesh() != MeshMode::None)
-        .filter(|(name, _)| !connected.contains(name.to_string().as_str()))
-        .map(|(name, entry)| Proxy {
-            node: name.to_string(),
-            spiffe_id: entry.instance.identity.clone(),
-            ..Default::default()
-        })
-        .collect();
+    let absent = absent(mesh, &streams);
     let clients = streams.len() + absent.len();
     let late = streams.into_iter().filter(|one| one.clean_through < index);
     let mut laggards: Vec<Proxy> = late.chain(absent).collect();
@@ -35,6 +26,26 @@ pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveRe
         behind: count(behind),
         laggards,
     }
+}
+
+/// The registered workloads that have no stream at any controller.
+pub(super) fn absent(mesh: &Mesh, streams: &[Proxy]) -> Vec<Proxy> {
+    let connected: BTreeSet<&str> = streams.iter().map(|one| one.node.as_str()).collect();
+    let registered = mesh.instances().iter();
+    let absent = registered
+        .filter(|(_, entry)| entry.instance.mesh() != MeshMode::None)
+        .filter(|(name, _)| !connected.contains(name.to_string().as_str()));
+    let proxy = |(name, entry): (&Name, &Arc<InstanceEntry>)| Proxy {
+        node: name.to_string(),
+        kind: match entry.instance.mesh() {
+            MeshMode::Envoy => ENVOY_AGENT.to_owned(),
+            MeshMode::Grpc => GRPC_AGENTS.to_owned(),
+            MeshMode::Native | MeshMode::None => NATIVE_AGENT.to_owned(),
+        },
+        spiffe_id: entry.instance.identity.clone(),
+        ..Default::default()
+    };
+    absent.map(proxy).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod cluster;
 mod instances;
 mod issuance;
 mod objects;
+mod rollout;
 mod tokens;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ impl State {
         let answer = self
             .execute(proposal)
             .unwrap_or_else(|refusal| Applied::refused(0, refusal));
+        self.follow_base();
         let applied = Applied {
             index: self.mesh.index,
             ..answer
@@ -58,6 +60,8 @@ impl State {
             Command::PutMember(member) => self.put_member(member),
             Command::RemoveMember(command) => self.remove_member(command),
             Command::SetLevel(command) => self.set_level(command),
+            Command::StageObjects(command) => self.stage(command, &author),
+            Command::MoveRollout(command) => self.move_rollout(command),
             Command::Tick => Ok(Applied::default()),
         }
     }

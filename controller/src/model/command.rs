@@ -60,6 +60,10 @@ pub enum Command {
     SetLevel(SetLevel),
     /// Moves the clock, so that what has expired goes.
     Tick,
+    /// Puts and deletes objects for a part of the clients.
+    StageObjects(StageObjects),
+    /// Brings what is staged to more clients, to all, or to none.
+    MoveRollout(MoveRollout),
 }
 
 /// Names the cluster.
@@ -110,6 +114,52 @@ pub struct DeleteObject {
     /// Refused unless the object's `changed_at` is this.
     #[prost(uint64, optional, tag = "2")]
     pub expected: Option<u64>,
+}
+
+/// Puts and deletes objects, all or none, for a part of the clients.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StageObjects {
+    /// What.
+    #[prost(message, required, tag = "1")]
+    pub write: WriteObjects,
+    /// What makes the places of the clients, see [`super::rollout::place`].
+    #[prost(uint64, tag = "2")]
+    pub salt: u64,
+    /// The last place that sees it.
+    #[prost(uint32, tag = "3")]
+    pub through: u32,
+    /// Percent of the clients that it concerns, as people are told.
+    #[prost(uint32, tag = "4")]
+    pub share: u32,
+}
+
+/// Moves a rollout on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MoveRollout {
+    /// Which: the mesh index at which it began.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Where to.
+    #[prost(enumeration = "RolloutStep", tag = "2")]
+    pub step: i32,
+    /// To widen it: the last place that sees it.
+    #[prost(uint32, tag = "3")]
+    pub through: u32,
+    /// To widen it: percent of the clients that it concerns.
+    #[prost(uint32, tag = "4")]
+    pub share: u32,
+}
+
+/// Where a rollout goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum RolloutStep {
+    /// To more clients.
+    Widen = 0,
+    /// To all of them: what was staged is written.
+    Finish = 1,
+    /// To none: it never was.
+    Abort = 2,
 }
 
 /// Changes the health of instances' ports. What is not there any more is skipped and counted.
@@ -305,6 +355,8 @@ impl Command {
             Self::RemoveMember(payload) => (13, payload.encode_to_vec()),
             Self::SetLevel(payload) => (14, payload.encode_to_vec()),
             Self::Tick => (15, Vec::new()),
+            Self::StageObjects(payload) => (16, payload.encode_to_vec()),
+            Self::MoveRollout(payload) => (17, payload.encode_to_vec()),
         };
         let mut bytes = BytesMut::with_capacity(payload.len() + 4);
         bytes.put_u16(number);
@@ -319,7 +371,7 @@ impl Command {
     /// The command or its version is unknown, or the payload is not one.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let number = take_u16(&mut bytes, "a command")?;
-        if !(1..=15).contains(&number) {
+        if !(1..=17).contains(&number) {
             return Err(DecodeError::Unknown {
                 what: "command",
                 number: number.into(),
@@ -345,6 +397,8 @@ impl Command {
             12 => Self::PutMember(message(bytes, "PutMember")?),
             13 => Self::RemoveMember(message(bytes, "RemoveMember")?),
             14 => Self::SetLevel(message(bytes, "SetLevel")?),
+            16 => Self::StageObjects(message(bytes, "StageObjects")?),
+            17 => Self::MoveRollout(message(bytes, "MoveRollout")?),
             _ => Self::Tick,
         };
         command.check_numbers()?;
@@ -354,11 +408,9 @@ impl Command {
     /// Refuses enumerations with numbers that this binary does not know: they would read as defaults.
     fn check_numbers(&self) -> Result<(), DecodeError> {
         match self {
-            Self::WriteObjects(write) => {
-                let puts = write.puts.iter().map(|put| &put.key);
-                let mut keys = puts.chain(write.deletes.iter().map(|delete| &delete.key));
-                keys.try_for_each(|key| known::<Kind>(key.kind, "kind"))
-            }
+            Self::WriteObjects(write) => check_write(write),
+            Self::StageObjects(stage) => check_write(&stage.write),
+            Self::MoveRollout(step) => known::<RolloutStep>(step.step, "step of a rollout"),
             Self::Register(instance) => check_instance(instance),
             Self::ReportHealth(report) => {
                 let mut changes = report.changes.iter();
@@ -376,6 +428,12 @@ impl Command {
             _ => Ok(()),
         }
     }
+}
+
+fn check_write(write: &WriteObjects) -> Result<(), DecodeError> {
+    let puts = write.puts.iter().map(|put| &put.key);
+    let mut keys = puts.chain(write.deletes.iter().map(|delete| &delete.key));
+    keys.try_for_each(|key| known::<Kind>(key.kind, "kind"))
 }
 
 /// Refuses enumerations of an instance that this binary does not know.

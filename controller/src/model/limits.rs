@@ -4,6 +4,8 @@
 pub const OBJECT_BYTES: usize = 256 * 1024;
 /// Objects that one write may touch: a whole small mesh at once, while the entry stays within a few megabytes.
 pub const OBJECTS_PER_WRITE: usize = 10_000;
+/// Objects that one rollout may change: they are put anew with every change of the mesh while it is under way.
+pub const STAGED_OBJECTS: usize = 256;
 /// Virtual addresses are not assigned again for so many log entries: clients that cached one must have forgotten it.
 pub const VIP_QUARANTINE_ENTRIES: u64 = 10_000;
 /// Writers whose last answer is remembered: far more than write at once.

@@ -12,6 +12,7 @@ use super::{
         TrafficPolicySpec, WorkloadSpec,
         mesh_settings::{SETTINGS_NAME, SETTINGS_NAMESPACE},
     },
+    rollout::Rollout,
     vip::Vip,
 };
 
@@ -88,6 +89,8 @@ pub struct Mesh {
     pub(super) vip_owners: OrdMap<IpAddr, Name>,
     /// Derived from `instances` and `workloads`.
     pub(super) labels: LabelIndex,
+    /// What a part of the clients sees on top.
+    pub(super) rollout: Option<Arc<Rollout>>,
 }
 
 impl Mesh {
@@ -159,6 +162,11 @@ impl Mesh {
     /// The virtual addresses of every service.
     pub const fn vips(&self) -> &OrdMap<Name, Vip> {
         &self.vips
+    }
+
+    /// The change that a part of the clients sees already.
+    pub fn rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_deref()
     }
 
     /// Which service has this virtual address.

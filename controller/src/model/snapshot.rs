@@ -17,6 +17,7 @@ use super::{
     codec::{DecodeError, expect_version, known, message},
     command::check_instance,
     mesh::InstanceEntry,
+    rollout::Rollout,
     state::Client,
     vip::Vip,
 };
@@ -42,6 +43,7 @@ mod table {
     pub(super) const ISSUANCE_RECORD: u16 = 10;
     pub(super) const MEMBER: u16 = 11;
     pub(super) const CLIENT: u16 = 12;
+    pub(super) const ROLLOUT: u16 = 13;
     pub(super) const END: u16 = 0xffff;
 }
 
@@ -255,6 +257,11 @@ impl State {
                 Ok(())
             }
             table::CLIENT => self.load_client(message(payload, "a writer")?),
+            table::ROLLOUT => {
+                let rollout = Rollout::new(message(payload, "a rollout")?, &self.mesh)?;
+                self.mesh.rollout = Some(Arc::new(rollout));
+                Ok(())
+            }
             other => Err(DecodeError::Unknown {
                 what: "snapshot table",
                 number: other.into(),
@@ -424,10 +431,14 @@ fn mesh_rows(mesh: &Mesh) -> impl Iterator<Item = Row> + '_ {
             },
         )
     });
+    // The last: it is read over all the others.
+    let rollout = mesh.rollout.iter();
+    let rollout = rollout.map(|rollout| row(table::ROLLOUT, &rollout.row));
     std::iter::once(row(table::MESH, &header))
         .chain(objects)
         .chain(vips)
         .chain(instances)
+        .chain(rollout)
 }
 
 fn state_rows(state: &State) -> impl Iterator<Item = Row> + '_ {

@@ -154,13 +154,14 @@ impl State {
     }
 
     /// What a new cluster starts from when this state is restored: another cluster and a higher incarnation, without
-    /// members, remembered writers and issuing certificates. Instances stay: their leases begin anew. The new log must
+    /// members, remembered writers, issuing certificates and what was being rolled out. Instances stay: their leases begin anew. The new log must
     /// go on from this state's log index, or an object could be changed twice at one index.
     #[must_use]
     pub fn restored(&self, cluster_id: &str, incarnation: u64) -> Self {
         let mut state = self.clone();
         state.cluster_id = cluster_id.into();
         state.mesh.incarnation = incarnation.max(self.mesh.incarnation + 1);
+        state.mesh.rollout = None;
         state.members.clear();
         state.clients.clear();
         state.clients_by_index.clear();

@@ -4,6 +4,7 @@
 mod apply;
 mod golden;
 mod properties;
+mod rollout;
 
 use super::{
     Applied, Command, Instance, InstancePort, Kind, Name, ObjectKey, Proposal, State,

@@ -19,7 +19,8 @@ use super::propose::Refused;
 use super::types::{NodeId, Types};
 use super::wire::{self, WireError};
 use super::{Raft, WRITE_LIMIT, read};
-use crate::model::Proposal;
+use crate::agreement::RosterSource;
+use crate::model::{Command, Proposal};
 use crate::peer_ca::PeerIdentity;
 use crate::store::snapshot::Receiver;
 use crate::tls::Caller;
@@ -405,18 +406,29 @@ impl Peer for Service {
             request.get_ref().envelope.as_ref(),
             request.extensions().get(),
         )?;
-        let clients = self
-            .raft
-            .0
-            .clients
-            .get()
-            .ok_or_else(|| Status::unavailable("this controller is starting"))?;
-        let proxies = clients.proxies();
+        let proxies = self.clients()?.proxies();
         let proxies = proxies
             .iter()
             .map(|proxy| prost::Message::encode_to_vec(proxy).into())
             .collect();
         Ok(Response::new(proto::RosterResponse { proxies }))
+    }
+
+    async fn preview_here(
+        &self,
+        request: Request<proto::PreviewHereRequest>,
+    ) -> Result<Response<proto::PreviewHereResponse>, Status> {
+        self.member(
+            request.get_ref().envelope.as_ref(),
+            request.extensions().get(),
+        )?;
+        let request = request.into_inner();
+        let command = Command::decode(request.command)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let preview = self.clients()?.preview(command, request.index).await?;
+        Ok(Response::new(proto::PreviewHereResponse {
+            preview: prost::Message::encode_to_vec(&preview).into(),
+        }))
     }
 
     /// `hash` is the number of the first record wanted, as eight big-endian bytes.
@@ -442,6 +454,14 @@ impl Peer for Service {
             })
             .collect();
         Ok(Response::new(futures_util::stream::iter(parts).boxed()))
+    }
+}
+
+impl Service {
+    /// Who knows this controller's xDS clients.
+    fn clients(&self) -> Result<&Arc<dyn RosterSource>, Status> {
+        let clients = self.raft.0.clients.get();
+        clients.ok_or_else(|| Status::unavailable("this controller is starting"))
     }
 }
 

@@ -13,10 +13,9 @@ use crate::model::{IssuanceRecord, Member};
 use crate::store::StoreError;
 use crate::store::table::Table;
 use prost::Message;
-use std::sync::Arc;
 use xds_api::maille::v1 as proto;
 
-/// How long another controller may take to name its xDS clients, or to take renewals.
+/// How long another controller may take to take renewals.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 
 /// This controller's Raft, in numbers.
@@ -168,45 +167,6 @@ impl Raft {
             })
         };
         core.records(from, limit)?.into_iter().map(decode).collect()
-    }
-
-    /// The xDS clients of every other controller that answers.
-    pub(super) async fn ask_rosters(&self) -> Vec<proto::Proxy> {
-        let Some(core) = self.core() else {
-            return Vec::new();
-        };
-        let others = core
-            .peers()
-            .into_keys()
-            .filter(|id| *id != core.node)
-            .map(|id| self.roster_of(core.clone(), id));
-        futures_util::future::join_all(others)
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    async fn roster_of(&self, core: Arc<Core>, node: NodeId) -> Vec<proto::Proxy> {
-        let Some((mut client, envelope)) = self.within(|| core.call(node)) else {
-            return Vec::new();
-        };
-        let mut request = tonic::Request::new(proto::RosterRequest {
-            envelope: Some(envelope),
-        });
-        request.set_timeout(CALL_LIMIT);
-        match client.roster(request).await {
-            Ok(answer) => answer
-                .into_inner()
-                .proxies
-                .into_iter()
-                .filter_map(|bytes| proto::Proxy::decode(bytes).ok())
-                .collect(),
-            Err(status) => {
-                tracing::debug!(node, %status, "no roster");
-                Vec::new()
-            }
-        }
     }
 
     /// Tells the leader which leases were renewed here.

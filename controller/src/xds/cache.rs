@@ -11,7 +11,7 @@ use xds_api::mesh_version::MeshVersion;
 use xds_api::type_url::TypeUrl;
 
 use super::changes::{Names, Touched, Unit, touched};
-use super::scope::Dialect;
+use super::scope::{Dialect, Scope};
 use super::translate::{Translated, envoy, grpc, native};
 use crate::model::{Mesh, State};
 
@@ -40,6 +40,30 @@ impl Published {
         }
     }
 
+    /// The next one; `None` where the mesh is the same.
+    pub(crate) fn followed_by(&self, mesh: &Mesh) -> Option<Self> {
+        if version(mesh) == self.version {
+            return None;
+        }
+        let sequence = self.sequence + 1;
+        let mut recent = self.recent.clone();
+        recent.push_back((sequence, Arc::new(touched(&self.mesh, mesh))));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+        Some(Self {
+            sequence,
+            version: version(mesh),
+            mesh: mesh.clone(),
+            recent,
+        })
+    }
+
+    /// Whether it was made from this state.
+    pub(crate) fn is_of(&self, state: &State) -> bool {
+        self.version == version(state.mesh())
+    }
+
     /// What was touched after the given sequence; `None` where that is too long ago to know.
     pub(crate) fn since(&self, sequence: u64) -> Option<impl Iterator<Item = &Touched>> {
         let oldest = self
@@ -66,7 +90,7 @@ type Table = BTreeMap<Arc<str>, Translated>;
 /// One table a type of resource.
 type Tables = [Table; TypeUrl::ALL.len()];
 
-/// Every resource that was asked for and exists, by dialect.
+/// Every resource that was asked for and exists, by scope.
 #[derive(Debug)]
 pub(crate) struct Cache {
     inner: RwLock<Inner>,
@@ -75,17 +99,21 @@ pub(crate) struct Cache {
 #[derive(Debug)]
 struct Inner {
     published: Arc<Published>,
-    dialects: [Tables; Dialect::ALL.len()],
+    scopes: [Tables; Scope::COUNT],
 }
 
 impl Cache {
     /// A cache with nothing in it yet.
     pub(crate) fn new(state: &State) -> Self {
-        let published = Arc::new(Published::first(state));
+        Self::at(Arc::new(Published::first(state)))
+    }
+
+    /// A cache of another state, with nothing in it yet.
+    pub(crate) fn at(published: Arc<Published>) -> Self {
         Self {
             inner: RwLock::new(Inner {
                 published,
-                dialects: Default::default(),
+                scopes: Default::default(),
             }),
         }
     }
@@ -97,34 +125,19 @@ impl Cache {
 
     /// Takes a new state and forgets what it may have touched; `None` where the mesh is the same.
     pub(crate) fn publish(&self, state: &State) -> Option<Arc<Published>> {
-        let older = self.published();
-        let mesh = state.mesh().clone();
-        if version(&mesh) == older.version {
-            return None;
-        }
-        let touched = Arc::new(touched(&older.mesh, &mesh));
-        let sequence = older.sequence + 1;
-        let mut recent = older.recent.clone();
-        recent.push_back((sequence, touched.clone()));
-        if recent.len() > RECENT {
-            recent.pop_front();
-        }
-        let published = Arc::new(Published {
-            sequence,
-            version: version(&mesh),
-            mesh,
-            recent,
-        });
+        let published = Arc::new(self.published().followed_by(state.mesh())?);
+        let (_, touched) = published.recent.back()?;
         let mut inner = self.write();
-        match &*touched {
+        match &**touched {
             Touched::Units(units) => {
-                for dialect in Dialect::ALL {
-                    let tables = &mut inner.dialects[dialect.index()];
+                for scope in Scope::all() {
+                    let tables = &mut inner.scopes[scope.index()];
+                    let dialect = scope.dialect;
                     units.iter().for_each(|unit| forget(tables, dialect, unit));
                 }
             }
             // Another level, among others: it decides how resources are made.
-            Touched::All => inner.dialects = Default::default(),
+            Touched::All => inner.scopes = Default::default(),
         }
         inner.published = published.clone();
         Some(published)
@@ -133,26 +146,27 @@ impl Cache {
     /// The resource of this name; `None` where there is none.
     pub(crate) fn get(
         &self,
-        dialect: Dialect,
+        scope: Scope,
         published: &Published,
         kind: TypeUrl,
         name: &Arc<str>,
     ) -> Option<Translated> {
-        let known = self.read().dialects[dialect.index()][kind.index()]
+        let known = self.read().scopes[scope.index()][kind.index()]
             .get(name)
             .cloned();
         if known.is_some() {
             return known;
         }
-        let made = match dialect {
-            Dialect::Native => native::translate(&published.mesh, kind, name)?,
-            Dialect::Envoy => envoy::translate(&published.mesh, kind, name)?,
-            Dialect::Grpc => grpc::translate(&published.mesh, kind, name)?,
+        let mesh = scope.mesh(&published.mesh);
+        let made = match scope.dialect {
+            Dialect::Native => native::translate(mesh, kind, name)?,
+            Dialect::Envoy => envoy::translate(mesh, kind, name)?,
+            Dialect::Grpc => grpc::translate(mesh, kind, name)?,
         };
         let mut inner = self.write();
         // What was made from a state that is no longer served may be outdated already: use it, but do not keep it.
         if inner.published.sequence == published.sequence {
-            let table = &mut inner.dialects[dialect.index()][kind.index()];
+            let table = &mut inner.scopes[scope.index()][kind.index()];
             table.insert(made.resource.name().clone(), made.clone());
         }
         Some(made)

@@ -8,7 +8,7 @@ use xds_api::type_url::TypeUrl;
 use super::names::{self, ListenerName};
 use super::scope::Dialect;
 use crate::model::kinds::http_route::HttpRouteSpec;
-use crate::model::{Change, Kind, Mesh, Name, ObjectKey};
+use crate::model::{Change, Kind, Mesh, Name, ObjectKey, Rollout};
 
 /// Resources that have their inputs in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,8 +115,39 @@ pub(crate) enum Touched {
     Units(BTreeSet<Unit>),
 }
 
-/// What may differ between the resources of two meshes.
+impl Touched {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Units(mut units), Self::Units(more)) => {
+                units.extend(more);
+                Self::Units(units)
+            }
+            _ => Self::All,
+        }
+    }
+}
+
+/// What may differ between the resources of two states of the mesh, whoever looks: a client may also pass from what everybody sees to what is rolled
+/// out, or back.
 pub(crate) fn touched(older: &Mesh, newer: &Mesh) -> Touched {
+    let mut all = between(older, newer);
+    let (before, after) = (older.rollout(), newer.rollout());
+    if before.is_some() || after.is_some() {
+        all = all.and(between(ahead(older), ahead(newer)));
+    }
+    let stage = |rollout: &Rollout| (rollout.id(), rollout.through());
+    if before.map(stage) != after.map(stage) {
+        all = all.and(between(older, ahead(older)));
+        all = all.and(between(newer, ahead(newer)));
+    }
+    all
+}
+
+fn ahead(mesh: &Mesh) -> &Mesh {
+    mesh.rollout().map_or(mesh, Rollout::mesh)
+}
+
+fn between(older: &Mesh, newer: &Mesh) -> Touched {
     let mut units = BTreeSet::new();
     let meshes = [older, newer];
     for change in older.diff(newer) {

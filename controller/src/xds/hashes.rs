@@ -9,7 +9,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::cache::{Cache, Published};
 use super::names::{self, ListenerName, ServicePort};
-use super::scope::Dialect;
+use super::scope::{Dialect, Scope};
 use super::translate::{Link, envoy};
 use crate::model::{Mesh, Name};
 
@@ -20,7 +20,7 @@ pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<
     let hash = |dialect, kind: TypeUrl, names: BTreeSet<Arc<str>>| {
         let mut hash = Context::new(&SHA256);
         for name in names {
-            if let Some(found) = cache.get(dialect, published, kind, &name) {
+            if let Some(found) = cache.get(Scope::settled(dialect), published, kind, &name) {
                 hash.update(name.as_bytes());
                 hash.update(&[0]);
                 hash.update(found.resource.version().as_bytes());
@@ -78,7 +78,7 @@ fn reached_by_envoys(
     let mut reached: BTreeMap<TypeUrl, BTreeSet<Arc<str>>> = BTreeMap::new();
     while let Some((kind, name)) = open.pop() {
         if reached.entry(kind).or_default().insert(name.clone())
-            && let Some(found) = cache.get(Dialect::Envoy, published, kind, &name)
+            && let Some(found) = cache.get(Scope::settled(Dialect::Envoy), published, kind, &name)
         {
             open.extend(found.links.iter().cloned());
         }

@@ -11,7 +11,7 @@ use super::scope::Dialect;
 use super::translate::Link;
 
 /// One name that is reached.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Node {
     /// Subscriptions and other nodes that lead here.
     count: usize,
@@ -19,7 +19,7 @@ struct Node {
 }
 
 /// What is reached. Names that do not exist are in it too: they may come to be.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Reach {
     nodes: [BTreeMap<Arc<str>, Node>; TypeUrl::ALL.len()],
 }

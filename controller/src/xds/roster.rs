@@ -142,6 +142,11 @@ impl Entry {
         &self.record.client.node
     }
 
+    /// What the client calls itself.
+    pub(crate) fn agent(&self) -> &str {
+        &self.record.client.agent
+    }
+
     /// Takes over where the stream stands.
     pub(crate) fn update(&self, session: &Session) {
         let clean = session.is_idle() && session.nack().is_none();

@@ -9,6 +9,7 @@ mod frames;
 mod gate;
 mod metrics;
 mod open;
+mod preview;
 mod request;
 mod service;
 mod stream;
@@ -22,16 +23,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
-use xds_api::maille::v1::Proxy;
+use xds_api::maille::v1::{Preview, Proxy};
 
 use self::gate::Gate;
 use self::metrics::XdsMetrics;
+use self::preview::Asker;
 use super::cache::{Cache, Published};
 use super::hashes;
 use super::roster::Roster;
 use crate::agreement::Agreement;
-use crate::model::State;
+use crate::model::{Command, State};
 use crate::supervise::Stage;
 use crate::telemetry::Metrics;
 
@@ -50,6 +53,9 @@ struct Shared {
     stage: Stage,
     cache: Arc<Cache>,
     published: watch::Sender<Arc<Published>>,
+    states: watch::Receiver<Arc<State>>,
+    asker: Asker,
+    controller: String,
     roster: Arc<Roster>,
     gate: Gate,
     metrics: Arc<XdsMetrics>,
@@ -70,6 +76,9 @@ impl Xds {
             stage: stage.clone(),
             published: watch::Sender::new(cache.published()),
             cache,
+            states: states.clone(),
+            asker: Asker::new(),
+            controller: controller.to_owned(),
             roster: Arc::new(Roster::new(controller)),
             gate,
             metrics: Arc::new(XdsMetrics::new(metrics)),
@@ -90,6 +99,11 @@ impl Xds {
     /// Every client that has a stream at this controller.
     pub fn proxies(&self) -> Vec<Proxy> {
         self.shared.roster.proxies()
+    }
+
+    /// What a command would send to the clients of this controller, tried on the state that is served, once that is of this mesh index or later.
+    pub async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status> {
+        preview::preview(&self.shared, command, index).await
     }
 
     /// How many streams are open.

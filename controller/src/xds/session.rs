@@ -14,30 +14,44 @@ use super::cache::{Cache, Published};
 use super::changes::Touched;
 use super::names;
 use super::reach::{Links, Reach};
-use super::scope::{Dialect, Own};
+use super::scope::{Dialect, Own, Scope};
 use super::translate::{Link, Translated, envoy, identity};
-use crate::model::Name;
+use crate::model::{Mesh, Name};
 
 /// The mesh as one client may see it.
 struct Sight<'a> {
     cache: &'a Cache,
     published: &'a Published,
     own: &'a Own,
+    scope: Scope,
 }
 
-impl Sight<'_> {
+impl<'a> Sight<'a> {
+    fn new(cache: &'a Cache, published: &'a Published, own: &'a Own) -> Self {
+        Self {
+            cache,
+            published,
+            own,
+            scope: own.scope(&published.mesh),
+        }
+    }
+
+    /// The mesh with what is rolled out to the client.
+    fn mesh(&self) -> &Mesh {
+        self.scope.mesh(&self.published.mesh)
+    }
+
     fn get(&self, kind: TypeUrl, name: &Arc<str>) -> Option<Translated> {
         if names::owner(kind, name).is_some_and(|owner| !self.is_own(&owner)) {
             return None;
         }
-        self.cache.get(self.own.dialect, self.published, kind, name)
+        self.cache.get(self.scope, self.published, kind, name)
     }
 
     /// What is a workload's own is for the workload alone: for the certificate that it must have, under its own name.
     fn is_own(&self, owner: &Name) -> bool {
         let workload = &self.own.workload;
-        owner == workload
-            && identity(&self.published.mesh, workload).as_ref() == Some(&self.own.identity)
+        owner == workload && identity(self.mesh(), workload).as_ref() == Some(&self.own.identity)
     }
 }
 
@@ -98,7 +112,7 @@ impl View for Reached<'_> {
 }
 
 /// One stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     own: Own,
     server: Server,
@@ -126,6 +140,11 @@ impl Session {
         };
         session.root(cache);
         session
+    }
+
+    /// How the mesh is told to the client.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.own.dialect
     }
 
     /// The state of the mesh that responses are made from now.
@@ -163,11 +182,7 @@ impl Session {
         let Some(kind) = taken.kind else {
             return Ok(None);
         };
-        let sight = Sight {
-            cache,
-            published: &self.published,
-            own: &self.own,
-        };
+        let sight = Sight::new(cache, &self.published, &self.own);
         let mut moved = Vec::new();
         for name in taken.subscribed {
             self.reach.add(&(kind, name), &sight, &mut moved);
@@ -214,11 +229,7 @@ impl Session {
             }
             _ => self.reach.all(),
         };
-        let sight = Sight {
-            cache,
-            published: &self.published,
-            own: &self.own,
-        };
+        let sight = Sight::new(cache, &self.published, &self.own);
         let mut moved = Vec::new();
         links
             .iter()
@@ -231,16 +242,12 @@ impl Session {
 
     /// Begins the reach where the mesh says that it begins for this client.
     fn root(&mut self, cache: &Cache) {
+        let sight = Sight::new(cache, &self.published, &self.own);
         let new: BTreeSet<Link> = match self.own.dialect {
             Dialect::Native | Dialect::Grpc => return,
-            Dialect::Envoy => envoy::roots(&self.published.mesh, &self.own.workload)
+            Dialect::Envoy => envoy::roots(sight.mesh(), &self.own.workload)
                 .into_iter()
                 .collect(),
-        };
-        let sight = Sight {
-            cache,
-            published: &self.published,
-            own: &self.own,
         };
         let mut moved = Vec::new();
         for link in new.difference(&self.roots) {
@@ -257,11 +264,7 @@ impl Session {
 
     /// The next response that may go out now.
     pub(crate) fn next(&mut self, cache: &Cache) -> Option<Response> {
-        let sight = Sight {
-            cache,
-            published: &self.published,
-            own: &self.own,
-        };
+        let sight = Sight::new(cache, &self.published, &self.own);
         let listeners_open = self.server.is_open(TypeUrl::Listener);
         let view = Reached {
             sight,
@@ -286,7 +289,10 @@ impl Session {
     }
 }
 
+mod preview;
 mod sotw;
+
+pub(crate) use preview::{Moment, Sent};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ mod matches;
 mod members;
 mod refusals;
 mod retries;
+mod rollouts;
 mod secrets;
 mod services;
 mod settings;

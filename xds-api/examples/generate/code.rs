@@ -5,10 +5,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use prost::Message;
+
 /// The file that nests the packages' files in modules; `src/generated.rs` includes it.
 const TREE: &str = "tree.rs";
 
-/// Compiles every `.proto` below `protos` to one Rust file per package in `target`, which must exist.
+/// What the messages are, for whoever reads them without their types: an encoded `FileDescriptorSet`.
+const DESCRIPTORS: &str = "descriptors.bin";
+
+/// Compiles every `.proto` below `protos` to one Rust file per package in `target`, which must exist, and to descriptors.
 ///
 /// Maps are `BTreeMap` and byte fields `Bytes`: one value has one encoding, and a payload is shared, not copied.
 /// Google's own types come from `protos` too, so that `Any.value` is `Bytes` like everything else.
@@ -17,6 +22,11 @@ pub(crate) fn generate(protos: &Path, target: &Path) -> Result<(), Box<dyn Error
     collect(protos, &mut files)?;
     files.sort();
     let descriptors = protox::compile(&files, [protos])?;
+    let mut bare = descriptors.clone();
+    bare.file
+        .iter_mut()
+        .for_each(|file| file.source_code_info = None);
+    std::fs::write(target.join(DESCRIPTORS), bare.encode_to_vec())?;
     let mut config = tonic_prost_build::Config::new();
     config
         .enable_type_names()

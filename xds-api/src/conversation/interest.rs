@@ -30,7 +30,7 @@ pub(super) struct InFlight {
 }
 
 /// One type's state.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Interest {
     /// Whether the client has sent a request of this type.
     pub(super) opened: bool,

@@ -33,7 +33,8 @@ pub struct Response {
 }
 
 /// One stream's state. State belongs to the stream, never to the node id: a client may have several streams.
-#[derive(Debug, Default)]
+/// A copy shows what would be said next, should the mesh change.
+#[derive(Debug, Default, Clone)]
 pub struct Server {
     form: Form,
     /// A first request without names asks for nothing, instead of for everything.
@@ -199,6 +200,14 @@ impl Server {
             if interest.wildcard {
                 interest.mark_wildcard(Due::Check);
             }
+        }
+    }
+
+    /// Goes on as if everything that was sent had been accepted.
+    pub fn assume_accepted(&mut self) {
+        for interest in &mut self.types {
+            interest.in_flight = None;
+            interest.left.clear();
         }
     }
 

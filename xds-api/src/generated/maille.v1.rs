@@ -314,6 +314,310 @@ impl ::prost::Name for DeleteResponse {
         "type.googleapis.com/maille.v1.DeleteResponse".into()
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreviewRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub documents: ::prost::alloc::vec::Vec<Document>,
+}
+impl ::prost::Name for PreviewRequest {
+    const NAME: &'static str = "PreviewRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreviewResponse {
+    /// What the mesh is now.
+    #[prost(message, optional, tag = "1")]
+    pub state: ::core::option::Option<ReadState>,
+    /// What would become of each object.
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<ObjectResult>,
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "4")]
+    pub preview: ::core::option::Option<Preview>,
+}
+impl ::prost::Name for PreviewResponse {
+    const NAME: &'static str = "PreviewResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewResponse".into()
+    }
+}
+/// What a change would send to whom, by the streams that are open.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Preview {
+    #[prost(message, repeated, tag = "1")]
+    pub clients: ::prost::alloc::vec::Vec<PreviewedClient>,
+    /// Each once, however many clients it goes to.
+    #[prost(message, repeated, tag = "2")]
+    pub resources: ::prost::alloc::vec::Vec<PreviewedResource>,
+    /// Streams that did not say in time: their clients take in nothing at present.
+    #[prost(uint32, tag = "3")]
+    pub silent_streams: u32,
+    /// Controllers that did not answer: their clients are not in the list.
+    #[prost(string, repeated, tag = "4")]
+    pub silent_controllers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Preview {
+    const NAME: &'static str = "Preview";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.Preview".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.Preview".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewedClient {
+    /// `<namespace>/<workload>`.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub controller: ::prost::alloc::string::String,
+    /// Places in `resources`, ascending.
+    #[prost(uint32, repeated, tag = "4")]
+    pub resources: ::prost::alloc::vec::Vec<u32>,
+}
+impl ::prost::Name for PreviewedClient {
+    const NAME: &'static str = "PreviewedClient";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewedClient".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewedClient".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewedResource {
+    /// `native`, `envoy` or `grpc`.
+    #[prost(string, tag = "1")]
+    pub dialect: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub type_url: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Versions, hexadecimal; empty: it is not there. Equal ones: sent again by the rules of xDS, unchanged.
+    #[prost(string, tag = "4")]
+    pub before_version: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub after_version: ::prost::alloc::string::String,
+    /// The messages; left out where they are equal, and beyond what one answer can hold.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub before: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub after: ::prost::bytes::Bytes,
+    #[prost(bool, tag = "8")]
+    pub left_out: bool,
+}
+impl ::prost::Name for PreviewedResource {
+    const NAME: &'static str = "PreviewedResource";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewedResource".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewedResource".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StageRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub documents: ::prost::alloc::vec::Vec<Document>,
+    /// Percent of the clients that the change concerns, 1 to 99; at least one of them.
+    #[prost(uint32, tag = "2")]
+    pub share: u32,
+    #[prost(string, tag = "3")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
+}
+impl ::prost::Name for StageRequest {
+    const NAME: &'static str = "StageRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.StageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.StageRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StageResponse {
+    /// The mesh index at which the stage is in force.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// The rollout's; 0: nothing was to be changed, and none has begun.
+    #[prost(uint64, tag = "2")]
+    pub id: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub results: ::prost::alloc::vec::Vec<ObjectResult>,
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "5")]
+    pub stage: ::core::option::Option<Stage>,
+}
+impl ::prost::Name for StageResponse {
+    const NAME: &'static str = "StageResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.StageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.StageResponse".into()
+    }
+}
+/// How far a rollout has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stage {
+    /// Clients with a stream that the change concerns, and how many of them see it.
+    #[prost(uint32, tag = "1")]
+    pub concerned: u32,
+    #[prost(uint32, tag = "2")]
+    pub reached: u32,
+}
+impl ::prost::Name for Stage {
+    const NAME: &'static str = "Stage";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.Stage".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.Stage".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveRolloutRequest {
+    /// 0: whichever is under way.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(enumeration = "move_rollout_request::Step", tag = "2")]
+    pub step: i32,
+    #[prost(uint32, tag = "3")]
+    pub share: u32,
+    #[prost(string, tag = "4")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub sequence: u64,
+}
+/// Nested message and enum types in `MoveRolloutRequest`.
+pub mod move_rollout_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Step {
+        Unspecified = 0,
+        /// To `share` percent of the clients that it concerns.
+        Widen = 1,
+        /// To all: what was staged is written.
+        Finish = 2,
+        /// To none.
+        Abort = 3,
+    }
+    impl Step {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STEP_UNSPECIFIED",
+                Self::Widen => "STEP_WIDEN",
+                Self::Finish => "STEP_FINISH",
+                Self::Abort => "STEP_ABORT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STEP_UNSPECIFIED" => Some(Self::Unspecified),
+                "STEP_WIDEN" => Some(Self::Widen),
+                "STEP_FINISH" => Some(Self::Finish),
+                "STEP_ABORT" => Some(Self::Abort),
+                _ => None,
+            }
+        }
+    }
+}
+impl ::prost::Name for MoveRolloutRequest {
+    const NAME: &'static str = "MoveRolloutRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.MoveRolloutRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.MoveRolloutRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MoveRolloutResponse {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub id: u64,
+    /// What became of each object, when the rollout was finished.
+    #[prost(message, repeated, tag = "3")]
+    pub results: ::prost::alloc::vec::Vec<ObjectResult>,
+    /// When it was widened.
+    #[prost(message, optional, tag = "4")]
+    pub stage: ::core::option::Option<Stage>,
+}
+impl ::prost::Name for MoveRolloutResponse {
+    const NAME: &'static str = "MoveRolloutResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.MoveRolloutResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.MoveRolloutResponse".into()
+    }
+}
+/// A change that a part of the clients sees.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rollout {
+    /// The mesh index at which it began.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Percent of the clients that it concerned as the stage began.
+    #[prost(uint32, tag = "2")]
+    pub share: u32,
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// `Kind namespace/name`.
+    #[prost(string, repeated, tag = "4")]
+    pub objects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Rollout {
+    const NAME: &'static str = "Rollout";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.Rollout".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.Rollout".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
 impl ::prost::Name for StatusRequest {
@@ -375,6 +679,9 @@ pub struct StatusResponse {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// The one that is under way.
+    #[prost(message, optional, tag = "19")]
+    pub rollout: ::core::option::Option<Rollout>,
 }
 impl ::prost::Name for StatusResponse {
     const NAME: &'static str = "StatusResponse";
@@ -1144,6 +1451,72 @@ pub mod admin_client {
             req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Which clients an apply would send what. Writes nothing.
+        pub async fn preview(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreviewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Admin/Preview");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "Preview"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Begins a rollout: what is written is in force at a part of the clients only. One rollout at a time.
+        pub async fn stage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StageRequest>,
+        ) -> std::result::Result<tonic::Response<super::StageResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Admin/Stage");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "Stage"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Brings a rollout to more clients, to all, or to none.
+        pub async fn move_rollout(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MoveRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveRolloutResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/maille.v1.Admin/MoveRollout",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Admin", "MoveRollout"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn status(
             &mut self,
             request: impl tonic::IntoRequest<super::StatusRequest>,
@@ -1451,6 +1824,24 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
+        /// Which clients an apply would send what. Writes nothing.
+        async fn preview(
+            &self,
+            request: tonic::Request<super::PreviewRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreviewResponse>, tonic::Status>;
+        /// Begins a rollout: what is written is in force at a part of the clients only. One rollout at a time.
+        async fn stage(
+            &self,
+            request: tonic::Request<super::StageRequest>,
+        ) -> std::result::Result<tonic::Response<super::StageResponse>, tonic::Status>;
+        /// Brings a rollout to more clients, to all, or to none.
+        async fn move_rollout(
+            &self,
+            request: tonic::Request<super::MoveRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveRolloutResponse>,
+            tonic::Status,
+        >;
         async fn status(
             &self,
             request: tonic::Request<super::StatusRequest>,
@@ -1734,6 +2125,135 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Admin/Preview" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::PreviewRequest>
+                    for PreviewSvc<T> {
+                        type Response = super::PreviewResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreviewRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::preview(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Admin/Stage" => {
+                    #[allow(non_camel_case_types)]
+                    struct StageSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::StageRequest>
+                    for StageSvc<T> {
+                        type Response = super::StageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::stage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Admin/MoveRollout" => {
+                    #[allow(non_camel_case_types)]
+                    struct MoveRolloutSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::MoveRolloutRequest>
+                    for MoveRolloutSvc<T> {
+                        type Response = super::MoveRolloutResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MoveRolloutRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::move_rollout(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MoveRolloutSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3666,6 +4186,42 @@ impl ::prost::Name for RosterResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewHereRequest {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    /// A command as in the log, and the mesh index that it is tried at, at least.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub command: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+}
+impl ::prost::Name for PreviewHereRequest {
+    const NAME: &'static str = "PreviewHereRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewHereRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewHereRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewHereResponse {
+    /// An encoded `maille.v1.Preview`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub preview: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for PreviewHereResponse {
+    const NAME: &'static str = "PreviewHereResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.PreviewHereResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.PreviewHereResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchSegmentRequest {
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
@@ -3999,6 +4555,31 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("maille.v1.Peer", "Roster"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a change would send to the xDS clients of this controller.
+        pub async fn preview_here(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PreviewHereRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewHereResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/maille.v1.Peer/PreviewHere",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Peer", "PreviewHere"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Expired issuance records, by segment hash.
         pub async fn fetch_segment(
             &mut self,
@@ -4102,6 +4683,14 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::RosterRequest>,
         ) -> std::result::Result<tonic::Response<super::RosterResponse>, tonic::Status>;
+        /// What a change would send to the xDS clients of this controller.
+        async fn preview_here(
+            &self,
+            request: tonic::Request<super::PreviewHereRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewHereResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the FetchSegment method.
         type FetchSegmentStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::SnapshotPart, tonic::Status>,
@@ -4656,6 +5245,49 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RosterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Peer/PreviewHere" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewHereSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::PreviewHereRequest>
+                    for PreviewHereSvc<T> {
+                        type Response = super::PreviewHereResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PreviewHereRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::preview_here(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewHereSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

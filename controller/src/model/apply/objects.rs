@@ -8,7 +8,30 @@ use crate::model::{
     command::{DeleteObject, PutObject, WriteObjects},
     limits::{OBJECT_BYTES, OBJECTS_PER_WRITE},
     relations,
+    rollout::Rollout,
 };
+
+/// What a write would make of the mesh, checked but for virtual addresses.
+pub(super) struct Written {
+    pub(super) mesh: Mesh,
+    pub(super) outcomes: Vec<ObjectOutcome>,
+    /// What is not as it was.
+    pub(super) touched: Vec<ObjectKey>,
+}
+
+impl Written {
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &ObjectKey> {
+        self.touched.iter().filter(move |key| key.kind() == kind)
+    }
+
+    pub(super) fn services(&self) -> Vec<Name> {
+        self.of(Kind::Service).map(|key| key.name.clone()).collect()
+    }
+
+    pub(super) fn has_settings(&self) -> bool {
+        self.of(Kind::MeshSettings).next().is_some()
+    }
+}
 
 impl State {
     pub(super) fn write_objects(
@@ -16,6 +39,35 @@ impl State {
         command: &WriteObjects,
         author: &Arc<str>,
     ) -> Result<Applied, Refusal> {
+        let written = self.written(command, author)?;
+        self.check_rollout(&written)?;
+        let (services, ranges_changed) = (written.services(), written.has_settings());
+        let mut mesh = written.mesh;
+        if !written.touched.is_empty() {
+            let mut pool = self.vip_pool.clone();
+            pool.settle(&mut mesh, &services, ranges_changed, self.log_index).map_err(|full| {
+                let message = format!(
+                    "MeshSettings {} has no free address left for all services; widen it, or wait until released addresses have rested",
+                    full.0
+                );
+                Refusal::new(RefusalCode::Exhausted, message)
+            })?;
+            self.vip_pool = pool;
+            self.mesh = mesh;
+            self.touch_mesh();
+        }
+        Ok(Applied {
+            objects: written.outcomes,
+            ..Applied::default()
+        })
+    }
+
+    /// The mesh with a write in it.
+    pub(super) fn written(
+        &self,
+        command: &WriteObjects,
+        author: &Arc<str>,
+    ) -> Result<Written, Refusal> {
         check_sizes(command)?;
         let mut write = Write {
             mesh: self.mesh.clone(),
@@ -29,41 +81,51 @@ impl State {
         for delete in &command.deletes {
             write.delete(delete)?;
         }
-        let Write {
-            mut mesh, outcomes, ..
-        } = write;
+        let Write { mesh, outcomes, .. } = write;
         let touched: Vec<ObjectKey> = changed(&outcomes)
             .map(|outcome| outcome.key.clone())
             .collect();
-        let problems = relations::check(&self.mesh, &mesh, &touched);
-        if !problems.is_empty() {
-            let message = "the objects do not fit together; nothing was written".to_owned();
-            return Err(Refusal {
-                problems,
-                ..Refusal::new(RefusalCode::Relations, message)
-            });
-        }
-        if !touched.is_empty() {
-            let mut pool = self.vip_pool.clone();
-            let of = |kind: Kind| touched.iter().filter(move |key| key.kind() == kind);
-            let services: Vec<Name> = of(Kind::Service).map(|key| key.name.clone()).collect();
-            let ranges_changed = of(Kind::MeshSettings).next().is_some();
-            pool.settle(&mut mesh, &services, ranges_changed, self.log_index).map_err(|full| {
-                let message = format!(
-                    "MeshSettings {} has no free address left for all services; widen it, or wait until released addresses have rested",
-                    full.0
-                );
-                Refusal::new(RefusalCode::Exhausted, message)
-            })?;
-            self.vip_pool = pool;
-            self.mesh = mesh;
-            self.touch_mesh();
-        }
-        Ok(Applied {
-            objects: outcomes,
-            ..Applied::default()
+        fit(&self.mesh, &mesh, &touched)?;
+        Ok(Written {
+            mesh,
+            outcomes,
+            touched,
         })
     }
+
+    /// What is being rolled out is not written beside it, and still fits afterwards.
+    fn check_rollout(&self, written: &Written) -> Result<(), Refusal> {
+        let Some(rollout) = self.mesh.rollout() else {
+            return Ok(());
+        };
+        let (id, touched) = (rollout.id(), &written.touched);
+        if let Some(key) = rollout.keys().find(|key| touched.contains(key)) {
+            let message = format!("{key} is part of the rollout {id}; finish or abort that first");
+            return Err(Refusal::new(RefusalCode::Conflict, message));
+        }
+        let mut with = Rollout::clone(rollout);
+        with.rebase(&written.mesh);
+        let fits = fit(rollout.mesh(), with.mesh(), touched);
+        fits.map_err(|refusal| Refusal {
+            message: format!(
+                "the objects do not fit to the rollout {id}; nothing was written: finish or abort it first"
+            ),
+            ..refusal
+        })
+    }
+}
+
+/// Whether what was touched fits to the rest.
+fn fit(older: &Mesh, newer: &Mesh, touched: &[ObjectKey]) -> Result<(), Refusal> {
+    let problems = relations::check(older, newer, touched);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let message = "the objects do not fit together; nothing was written".to_owned();
+    Err(Refusal {
+        problems,
+        ..Refusal::new(RefusalCode::Relations, message)
+    })
 }
 
 struct Write<'a> {

@@ -12,7 +12,8 @@ use crate::model::{
     Sealed, State, Token,
     command::{
         DeleteObject, EndInstances, HealthChange, Initialize, InstanceEnd, Issue, IssueCertificate,
-        RemoveMember, ReportHealth, RevokeToken, SetLevel, SetTrust, UseToken, WriteObjects,
+        MoveRollout, RemoveMember, ReportHealth, RevokeToken, SetLevel, SetTrust, StageObjects,
+        UseToken, WriteObjects,
     },
 };
 
@@ -157,9 +158,32 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+/// Those that came after the first snapshot's golden file.
+fn later_commands() -> Vec<(&'static str, Command)> {
+    let Command::WriteObjects(write) = puts(&route("s", "web", "api", 80)) else {
+        return Vec::new();
+    };
+    let stage = StageObjects {
+        write,
+        salt: 5,
+        through: 1 << 31,
+        share: 50,
+    };
+    let step = MoveRollout {
+        id: 9,
+        step: 2,
+        through: 7,
+        share: 60,
+    };
+    vec![
+        ("stage_objects", Command::StageObjects(stage)),
+        ("move_rollout", Command::MoveRollout(step)),
+    ]
+}
+
 #[test]
 fn commands_have_the_bytes_of_level_1() {
-    for (name, command) in commands() {
+    for (name, command) in commands().into_iter().chain(later_commands()) {
         let proposal = Proposal {
             author: "spiffe://test.mesh/admin/ann".to_owned(),
             client: "cli-1".to_owned(),
@@ -191,6 +215,19 @@ fn the_state_after_these_commands_has_the_bytes_of_level_1() {
     let read = State::decode(&golden[..]).unwrap();
     assert_eq!(read, log.state);
     check("mesh_hash.hex", &read.hash());
+}
+
+#[test]
+fn a_rollout_in_a_snapshot_has_the_bytes_of_level_1() {
+    let mut log = Log::new();
+    log.put(&(service("web") + &service("api")));
+    for (_, command) in later_commands() {
+        log.run(command);
+    }
+    let bytes: Vec<u8> = log.state.encode().flatten().collect();
+    let golden = check("snapshot_rollout.hex", &bytes);
+    assert_eq!(State::decode(&golden[..]).unwrap(), log.state);
+    assert!(log.state.mesh().rollout().is_some());
 }
 
 #[test]

@@ -4,11 +4,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::command::{EndInstances, HealthChange, InstanceEnd, ReportHealth, SetTrust};
+use crate::model::command::{
+    DeleteObject, EndInstances, HealthChange, InstanceEnd, MoveRollout, PutObject, ReportHealth,
+    SetTrust, StageObjects,
+};
 use crate::model::tests::{Log, instance, puts};
 use crate::model::{Command, Kind, Name, Root};
 use crate::xds::hashes::{all_names, grpc_names};
-use crate::xds::scope::Dialect;
+use crate::xds::scope::{Dialect, Scope};
 use crate::xds::translate::native::tests::{sample, sample_text};
 
 /// Every resource that is or could be, through the cache.
@@ -21,10 +24,12 @@ fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<S
         let grpc = grpc_names(mesh, kind).into_iter();
         let grpc = grpc.map(|name| (Dialect::Grpc, name));
         for (dialect, name) in native.chain(grpc) {
-            let version = cache
-                .get(dialect, published, kind, &name)
-                .map(|one| one.resource.version().to_string());
-            found.push((kind, name, version));
+            for ahead in [false, true] {
+                let scope = Scope { dialect, ahead };
+                let resource = cache.get(scope, published, kind, &name);
+                let version = resource.map(|one| one.resource.version().to_string());
+                found.push((kind, name.clone(), version));
+            }
         }
     }
     found
@@ -53,6 +58,8 @@ enum Step {
         app: u8,
     },
     Trust(u8),
+    Stage(usize),
+    Roll(i32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,6 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12usize).prop_map(Step::Delete),
         2 => (workload(), 0..3u8).prop_map(|(workload, app)| Step::Relabel { workload, app }),
         1 => (0..3u8).prop_map(Step::Trust),
+        2 => (0..12usize).prop_map(Step::Stage),
+        1 => (0..3i32).prop_map(Step::Roll),
     ]
 }
 
@@ -143,6 +152,35 @@ fn play(log: &mut Log, step: &Step) {
                 "apiVersion: maille.dev/v1alpha1\nkind: Workload\nmetadata: {{name: web-{workload}, namespace: shop, labels: {{app: {app}}}}}\nspec: {{addresses: [192.0.2.{workload}]}}\n"
             ));
         }
+        Step::Stage(number) => {
+            let documents = documents();
+            let Command::WriteObjects(mut write) = puts(&documents[number % documents.len()])
+            else {
+                return;
+            };
+            if number % 2 == 1 {
+                let delete = |put: PutObject| DeleteObject {
+                    key: put.key,
+                    expected: None,
+                };
+                write.deletes = write.puts.drain(..).map(delete).collect();
+            }
+            log.run(Command::StageObjects(StageObjects {
+                write,
+                salt: 1,
+                through: 1 << 31,
+                share: 50,
+            }));
+        }
+        Step::Roll(step) => {
+            let id = log.state.mesh().rollout().map_or(0, |one| one.id());
+            log.run(Command::MoveRollout(MoveRollout {
+                id,
+                step: *step,
+                through: u32::MAX,
+                share: 90,
+            }));
+        }
         Step::Trust(byte) => {
             let root = Root {
                 certificate: vec![*byte; 40].into(),
@@ -216,13 +254,18 @@ fn a_reader_of_an_old_state_does_not_spoil_the_cache() {
     cache.publish(&log.state);
     let name: Arc<str> = "shop/web:80".into();
     let before = cache
-        .get(Dialect::Native, &old, TypeUrl::Endpoints, &name)
+        .get(
+            Scope::settled(Dialect::Native),
+            &old,
+            TypeUrl::Endpoints,
+            &name,
+        )
         .unwrap()
         .resource
         .version();
     let after = cache
         .get(
-            Dialect::Native,
+            Scope::settled(Dialect::Native),
             &cache.published(),
             TypeUrl::Endpoints,
             &name,
@@ -241,7 +284,7 @@ fn names_that_do_not_exist_are_not_kept() {
         assert!(
             cache
                 .get(
-                    Dialect::Native,
+                    Scope::settled(Dialect::Native),
                     &cache.published(),
                     TypeUrl::Cluster,
                     &format!("a/b:{number}").into()
@@ -249,14 +292,7 @@ fn names_that_do_not_exist_are_not_kept() {
                 .is_none()
         );
     }
-    assert!(
-        cache
-            .read()
-            .dialects
-            .iter()
-            .flatten()
-            .all(BTreeMap::is_empty)
-    );
+    assert!(cache.read().scopes.iter().flatten().all(BTreeMap::is_empty));
 }
 
 #[test]

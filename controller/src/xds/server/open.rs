@@ -83,6 +83,7 @@ pub(super) async fn open(
         service,
         cache: shared.cache.clone(),
         published,
+        questions: shared.asker.subscribe(),
         requests,
         out,
         entry,

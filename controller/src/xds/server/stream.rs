@@ -18,6 +18,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::frames::frames;
 use super::metrics::{Labels, XdsMetrics};
+use super::preview::Questions;
 use super::request::Asked;
 use crate::xds::cache::{Cache, Published};
 use crate::xds::roster::Entry;
@@ -39,6 +40,7 @@ pub(super) struct Stream {
     pub(super) service: Service,
     pub(super) cache: Arc<Cache>,
     pub(super) published: watch::Receiver<Arc<Published>>,
+    pub(super) questions: Questions,
     pub(super) requests: Streaming<Asked>,
     pub(super) out: mpsc::Sender<Frame<Bytes>>,
     pub(super) entry: Entry,
@@ -117,8 +119,21 @@ impl Stream {
                 self.session.advance(&self.cache, published);
                 Ok(())
             }
+            asked = self.questions.changed() => {
+                asked.map_err(|_| stopping())?;
+                self.answer();
+                Ok(())
+            }
             () = tokio::time::sleep_until(self.beat_at) => self.beat().await,
             () = self.stopping.cancelled() => Err(stopping().into()),
+        }
+    }
+
+    /// Says what a change would send here, where anybody still wants to know.
+    fn answer(&mut self) {
+        if let Some(question) = self.questions.borrow_and_update().upgrade() {
+            let alone = self.service.kind.is_some();
+            question.put_to(&self.cache, &self.session, &self.entry, alone);
         }
     }
 

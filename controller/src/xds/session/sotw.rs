@@ -34,11 +34,7 @@ impl Session {
     /// The next response that may go out now on a stream of one type: what its names would be reached from is asked for
     /// elsewhere, so nothing waits for it.
     pub(crate) fn next_alone(&mut self, cache: &Cache) -> Option<Response> {
-        let sight = Sight {
-            cache,
-            published: &self.published,
-            own: &self.own,
-        };
+        let sight = Sight::new(cache, &self.published, &self.own);
         let view = Reached {
             sight,
             reach: &self.reach,

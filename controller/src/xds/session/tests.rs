@@ -5,8 +5,9 @@ use xds_api::envoy::config::core::v3::Node;
 use xds_api::google::rpc::Status;
 
 use super::*;
-use crate::model::command::{HealthChange, ReportHealth};
-use crate::model::tests::Log;
+use crate::model::command::{HealthChange, MoveRollout, ReportHealth, RolloutStep, StageObjects};
+use crate::model::rollout::place;
+use crate::model::tests::{Log, puts};
 use crate::model::{Command, Kind, Name};
 use crate::xds::translate::native::tests::sample;
 
@@ -169,7 +170,7 @@ fn nothing_is_answered_by_wildcard_before_the_listeners_are_known() {
     let mut stage = Stage::new();
     let mut cds = request(TypeUrl::Cluster);
     let known = stage.cache.get(
-        Dialect::Native,
+        Scope::settled(Dialect::Native),
         &stage.cache.published(),
         TypeUrl::Cluster,
         &"shop/db:5432".into(),
@@ -367,4 +368,109 @@ fn a_client_that_returns_is_sent_nothing_that_it_holds() {
         other.send(first);
     }
     assert_eq!(other.answers(), ["CDS", "EDS", "RDS"]);
+}
+
+/// What a preview says, as `CDS +name -name`, sorted.
+fn previewed(stage: &Stage, command: &Command) -> Vec<String> {
+    let mut next = Log {
+        state: stage.log.state.clone(),
+        ..stage.log
+    };
+    next.run(command.clone()).accepted().unwrap();
+    let now = stage.cache.published();
+    let next = Arc::new(now.followed_by(next.state.mesh()).unwrap());
+    let next_cache = Cache::at(next.clone());
+    let sent = stage.session.preview(
+        Moment {
+            cache: &stage.cache,
+            published: &now,
+        },
+        Moment {
+            cache: &next_cache,
+            published: &next,
+        },
+        false,
+    );
+    let line = |one: Sent| {
+        let sign = if one.after.is_some() { '+' } else { '-' };
+        format!("{} {sign}{}", one.kind.short(), one.name)
+    };
+    let mut lines: Vec<String> = sent.into_iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// The same of what goes out.
+fn really_sent(stage: &mut Stage) -> Vec<String> {
+    let mut lines = Vec::new();
+    for answer in stage.answers() {
+        let mut words = answer.split(' ');
+        let kind = words.next().unwrap().to_owned();
+        lines.extend(words.map(|word| format!("{kind} {word}")));
+    }
+    lines.sort();
+    lines
+}
+
+const MOVED: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: moved, namespace: shop}\nspec: {parentRefs: [{kind: Service, name: web}], rules: [{backendRefs: [{name: db, port: 5432}]}]}\n";
+
+#[test]
+fn a_preview_is_what_is_sent_afterwards_and_changes_nothing() {
+    let mut stage = Stage::new();
+    stage.subscribe_like_a_proxy(&["out/web.shop:80"]);
+    stage.answers();
+    let command = puts(MOVED);
+    let expected = previewed(&stage, &command);
+    assert!(stage.answers().is_empty());
+    stage.log.run(command).accepted().unwrap();
+    stage.publish();
+    let sent = really_sent(&mut stage);
+    assert_eq!(sent, expected);
+    assert!(sent.contains(&"CDS +shop/db:5432".to_owned()), "{sent:?}");
+}
+
+#[test]
+fn a_rollout_reaches_a_client_stays_and_goes_without_sending_anything_twice() {
+    let Command::WriteObjects(write) = puts(MOVED) else {
+        panic!("it puts an object");
+    };
+    let mut stage = Stage::new();
+    stage.subscribe_like_a_proxy(&["out/web.shop:80"]);
+    stage.answers();
+    let own = place(0, &Name::new("shop", "web-1"));
+    let begin = |through| {
+        Command::StageObjects(StageObjects {
+            write: write.clone(),
+            salt: 0,
+            through,
+            share: 50,
+        })
+    };
+    let mut id = 0;
+    let mut run = |command: &dyn Fn(u64) -> Command| {
+        let applied = stage.log.run(command(id)).accepted().unwrap();
+        if id == 0 {
+            id = applied.index;
+        }
+        stage.publish();
+        really_sent(&mut stage)
+    };
+    assert!(run(&|_| begin(own - 1)).is_empty());
+    let move_to = |step: RolloutStep, through| {
+        move |id| {
+            Command::MoveRollout(MoveRollout {
+                id,
+                step: step as i32,
+                through,
+                share: 60,
+            })
+        }
+    };
+    let reached = run(&move_to(RolloutStep::Widen, own));
+    assert!(
+        reached.contains(&"CDS +shop/db:5432".to_owned()),
+        "{reached:?}"
+    );
+    assert!(run(&move_to(RolloutStep::Widen, u32::MAX)).is_empty());
+    assert!(run(&move_to(RolloutStep::Finish, 0)).is_empty());
 }

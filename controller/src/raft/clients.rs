@@ -1,0 +1,99 @@
+//! What the other controllers know of their xDS clients.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tonic::Status;
+use xds_api::maille::v1 as proto;
+
+use super::Raft;
+use super::core::Core;
+use super::types::NodeId;
+use crate::model::Command;
+
+/// How long another controller may take to name its clients.
+const ROSTER_LIMIT: Duration = Duration::from_secs(1);
+/// How long another controller may take to find out what a change would send: it waits for its own state and for its streams, two seconds each.
+const PREVIEW_LIMIT: Duration = Duration::from_secs(5);
+
+impl Raft {
+    /// The xDS clients of every other controller that answers.
+    pub(super) async fn ask_rosters(&self) -> Vec<proto::Proxy> {
+        let others = self.others();
+        let rosters = others.map(|(core, id)| self.roster_of(core, id));
+        let rosters = futures_util::future::join_all(rosters).await;
+        rosters.into_iter().flatten().collect()
+    }
+
+    /// What a command would send to the clients of every other controller, by the controllers' names.
+    pub(super) async fn ask_previews(
+        &self,
+        command: &Command,
+        index: u64,
+    ) -> Vec<(String, Result<proto::Preview, Status>)> {
+        let state = self.state().borrow().clone();
+        let name = |id: NodeId| match state.members().get(&id) {
+            Some(member) => member.name.clone(),
+            None => format!("node {id}"),
+        };
+        let bytes = command.encode();
+        let previews = self.others().map(async |(core, id)| {
+            let asked = self.preview_of(core, id, bytes.clone(), index).await;
+            (name(id), asked)
+        });
+        futures_util::future::join_all(previews).await
+    }
+
+    fn others(&self) -> impl Iterator<Item = (Arc<Core>, NodeId)> {
+        let core = self.core().into_iter();
+        core.flat_map(|core| {
+            let ids: Vec<NodeId> = core.peers().into_keys().collect();
+            let others = ids.into_iter().filter(|id| *id != core.node);
+            others.map(|id| (core.clone(), id)).collect::<Vec<_>>()
+        })
+    }
+
+    async fn roster_of(&self, core: Arc<Core>, node: NodeId) -> Vec<proto::Proxy> {
+        let Some((mut client, envelope)) = self.within(|| core.call(node)) else {
+            return Vec::new();
+        };
+        let mut request = tonic::Request::new(proto::RosterRequest {
+            envelope: Some(envelope),
+        });
+        request.set_timeout(ROSTER_LIMIT);
+        match client.roster(request).await {
+            Ok(answer) => answer
+                .into_inner()
+                .proxies
+                .into_iter()
+                .filter_map(|bytes| proto::Proxy::decode(bytes).ok())
+                .collect(),
+            Err(status) => {
+                tracing::debug!(node, %status, "no roster");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn preview_of(
+        &self,
+        core: Arc<Core>,
+        node: NodeId,
+        command: bytes::Bytes,
+        index: u64,
+    ) -> Result<proto::Preview, Status> {
+        let called = self.within(|| core.call(node));
+        let gone = || Status::unavailable("it is no member any more");
+        let (mut client, envelope) = called.ok_or_else(gone)?;
+        let mut request = tonic::Request::new(proto::PreviewHereRequest {
+            envelope: Some(envelope),
+            command,
+            index,
+        });
+        request.set_timeout(PREVIEW_LIMIT);
+        let answer = client.preview_here(request).await?.into_inner();
+        proto::Preview::decode(answer.preview)
+            .map_err(|error| Status::internal(format!("its answer cannot be read: {error}")))
+    }
+}
