@@ -252,75 +252,66 @@ async fn proxies(cluster: &Cluster) -> Vec<Finding> {
     let answer = cluster
         .call(async |mut client| Ok(client.proxies(api::ProxiesRequest {}).await?.into_inner()))
         .await;
-    let proxies = match answer {
-        Ok(answer) => answer.proxies,
-        Err(status) => return vec![unanswered("proxies-current", &status)],
+    match answer {
+        Ok(answer) => judge(&answer.proxies, jiff::Timestamp::now().as_second()),
+        Err(status) => vec![unanswered("proxies-current", &status)],
+    }
+}
+
+/// What is wrong with which client, and what to do.
+fn judge(proxies: &[api::Proxy], now: i64) -> Vec<Finding> {
+    let described = |wrong: &dyn Fn(&api::Proxy) -> bool,
+                     describe: &dyn Fn(&api::Proxy) -> String| {
+        let wrong = proxies.iter().filter(|proxy| wrong(proxy));
+        wrong.map(describe).collect::<Vec<_>>().join(", ")
     };
-    let names = |wrong: &dyn Fn(&api::Proxy) -> bool| {
-        proxies
-            .iter()
-            .filter(|proxy| wrong(proxy))
-            .map(|proxy| proxy.node.clone())
-            .collect::<Vec<_>>()
+    let name = |proxy: &api::Proxy| format!("{} ({})", proxy.node, proxy.kind);
+    let finding = |check: &'static str, wrong: String, good: &str, remedy: &str| {
+        let bad = format!("{wrong}: {remedy}");
+        finding(check, wrong.is_empty(), good.to_owned(), bad)
     };
-    let absent = names(&|proxy| proxy.controller.is_empty());
-    let behind = names(&|proxy| proxy.behind_seconds > BEHIND_LIMIT_SECONDS);
-    let refusing: Vec<String> = proxies
-        .iter()
-        .filter(|proxy| !proxy.last_nack.is_empty())
-        .map(|proxy| format!("{} ({})", proxy.node, proxy.last_nack))
-        .collect();
-    let now = jiff::Timestamp::now().as_second();
-    let expired =
-        names(&|proxy| proxy.certificate_not_after != 0 && proxy.certificate_not_after <= now);
-    let soon = jiff::Timestamp::now().as_second() + LEAF_WARNING_SECONDS;
-    let ending =
-        names(&|proxy| proxy.certificate_not_after > now && proxy.certificate_not_after < soon);
+    let end = |proxy: &api::Proxy| proxy.certificate_not_after;
     vec![
         finding(
             "proxies-connected",
-            absent.is_empty(),
-            "every registered workload has a stream".to_string(),
-            format!(
-                "{} registered and without a stream: their sidecars are stopped, or cannot reach a controller, or their certificates have ended; look at their logs",
-                absent.join(", ")
+            described(&|proxy| proxy.controller.is_empty(), &name),
+            &format!(
+                "{} clients, every registered workload among them",
+                proxies.len()
             ),
+            "registered, and no stream; start it, or see in its log why it reaches no controller",
         ),
         finding(
             "proxies-current",
-            behind.is_empty(),
-            format!("{} sidecars", proxies.len()),
-            format!(
-                "{} behind for more than {BEHIND_LIMIT_SECONDS} s: they take nothing in; look at their processes, or start them again; see `maille proxies`",
-                behind.join(", ")
+            described(
+                &|proxy| proxy.behind_seconds > BEHIND_LIMIT_SECONDS && proxy.last_nack.is_empty(),
+                &|proxy| format!("{} for {} s", name(proxy), proxy.behind_seconds),
             ),
+            "nobody is behind",
+            "it takes nothing in; look at its process, or start it again",
         ),
         finding(
             "proxies-accept",
-            refusing.is_empty(),
-            "nothing was refused".to_string(),
-            format!(
-                "{}: what they had stays in force there; mend the objects that they name, or take the change back",
-                refusing.join(", ")
-            ),
+            described(&|proxy| !proxy.last_nack.is_empty(), &|proxy| {
+                format!("{} refused {}", name(proxy), proxy.last_nack)
+            }),
+            "nothing was refused",
+            "what it had stays in force there; mend the object that it names, or take the change back",
         ),
         finding(
             "certificates-valid",
-            expired.is_empty(),
-            "no certificate has ended".to_string(),
-            format!(
-                "{}: the certificate has ended; give the workload a new join token (`maille token create`)",
-                expired.join(", ")
-            ),
+            described(&|proxy| end(proxy) != 0 && end(proxy) <= now, &name),
+            "no certificate has ended",
+            "its certificate has ended; give it a new join token (`maille token create`)",
         ),
         finding(
             "certificates-renew",
-            ending.is_empty(),
-            "no certificate is about to end".to_string(),
-            format!(
-                "{}: a certificate ends within the hour; look at the sidecar's log",
-                ending.join(", ")
+            described(
+                &|proxy| end(proxy) > now && end(proxy) < now + LEAF_WARNING_SECONDS,
+                &name,
             ),
+            "no certificate is about to end",
+            "its certificate ends within the hour and was not renewed; see its log for why",
         ),
     ]
 }
@@ -346,5 +337,68 @@ mod tests {
         let split = agreement(&[status(5, "a"), status(5, "b")]);
         assert!(!split.passed);
         assert!(split.detail.contains("mesh index 5"), "{}", split.detail);
+    }
+
+    #[test]
+    fn who_lags_refuses_is_away_or_expired_is_named_with_what_to_do() {
+        const NOW: i64 = 1_900_000_000;
+        let kinds = ["maille-proxy", "envoy", "gRPC C-core"];
+        let check = |wrong: &dyn Fn(&mut api::Proxy), expected: &str, words: &[&str]| {
+            let client = |kind: &&str, name: &str| api::Proxy {
+                node: format!("shop/{name}"),
+                kind: (*kind).to_owned(),
+                controller: "c1".to_owned(),
+                certificate_not_after: NOW + 80_000,
+                ..Default::default()
+            };
+            for kind in &kinds {
+                let mut proxies = [client(kind, "fine"), client(kind, "bad")];
+                wrong(&mut proxies[1]);
+                let findings = judge(&proxies, NOW);
+                let failed: Vec<&Finding> = findings.iter().filter(|one| !one.passed).collect();
+                let [failed] = failed[..] else {
+                    panic!("{expected}: {} findings", failed.len());
+                };
+                assert_eq!(failed.name, expected);
+                let detail = &failed.detail;
+                let who = format!("shop/bad ({kind})");
+                assert!(
+                    detail.contains(&who) && !detail.contains("fine"),
+                    "{detail}"
+                );
+                for word in words {
+                    assert!(detail.contains(word), "{detail}");
+                }
+            }
+        };
+        check(
+            &|one| one.controller.clear(),
+            "proxies-connected",
+            &["start it"],
+        );
+        check(
+            &|one| one.behind_seconds = 31,
+            "proxies-current",
+            &["for 31 s", "look at its process"],
+        );
+        let refuse = |one: &mut api::Proxy| {
+            one.last_nack = "RDS: no such thing".to_owned();
+            one.behind_seconds = 40;
+        };
+        check(
+            &refuse,
+            "proxies-accept",
+            &["RDS: no such thing", "mend the object"],
+        );
+        check(
+            &|one| one.certificate_not_after = NOW,
+            "certificates-valid",
+            &["new join token"],
+        );
+        check(
+            &|one| one.certificate_not_after = NOW + 60,
+            "certificates-renew",
+            &["within the hour"],
+        );
     }
 }

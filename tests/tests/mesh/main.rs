@@ -20,6 +20,7 @@ mod rollouts;
 mod secrets;
 mod services;
 mod settings;
+mod standing;
 mod timeouts;
 mod weights;
 mod wrong_controllers;
