@@ -42,7 +42,8 @@ pub use trust::{Issuer, Root, RootPhase, Sealed};
 /// The feature level that a new cluster starts at.
 pub const FIRST_LEVEL: u32 = 1;
 /// The lowest and the highest feature level that this binary implements.
-pub const LEVELS: std::ops::RangeInclusive<u32> = 1..=1;
+pub const LEVELS: std::ops::RangeInclusive<u32> = 1..=LAST_LEVEL;
+const LAST_LEVEL: u32 = if cfg!(feature = "next-level") { 2 } else { 1 };
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+/// What the controller of the next feature level is called here.
+const NEXT: &str = "maille-controller-next";
+
 /// The four binaries.
 #[derive(Debug)]
 pub struct Binaries {
@@ -26,7 +29,7 @@ impl Binaries {
                 .nth(2)
                 .expect("cargo puts tests two levels deep")
                 .to_owned();
-            build(directory.ends_with("release"));
+            build(&directory);
             Binaries {
                 envoy: envoy(),
                 directory,
@@ -37,6 +40,11 @@ impl Binaries {
     /// `maille-controller`.
     pub fn controller(&self) -> PathBuf {
         self.directory.join("maille-controller")
+    }
+
+    /// `maille-controller` of the next feature level.
+    pub fn next_controller(&self) -> PathBuf {
+        self.directory.join(NEXT)
     }
 
     /// `maille-proxy`.
@@ -78,20 +86,30 @@ fn envoy() -> PathBuf {
     })
 }
 
-fn build(release: bool) {
+/// Builds the controller of the next level first, and sets it aside: cargo gives both the same name.
+fn build(directory: &Path) {
+    let release = directory.ends_with("release");
+    if !release {
+        cargo(&["--features", "maille-controller/next-level"]);
+        // Another process of the tests may run what is there: it keeps its file, and the newcomer has another.
+        let fresh = directory.join(format!("{NEXT}.{}", std::process::id()));
+        std::fs::copy(directory.join("maille-controller"), &fresh)
+            .and_then(|_| std::fs::rename(&fresh, directory.join(NEXT)))
+            .expect("cargo has built it, and the directory is ours");
+    }
+    cargo(if release { &["--release"] } else { &[] });
+}
+
+/// The whole workspace, as the Makefile does: features are unified alike, so nothing is compiled twice.
+fn cargo(arguments: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the crate lies in the workspace");
-    // The whole workspace, as the Makefile does: features are unified alike, so nothing is compiled twice.
-    let mut command = Command::new(cargo);
-    command
+    let status = Command::new(cargo)
         .args(["build", "--quiet", "--workspace", "--bins"])
-        .current_dir(root);
-    if release {
-        command.arg("--release");
-    }
-    let status = command
+        .args(arguments)
+        .current_dir(root)
         .status()
         .expect("cargo runs, for it has run this test");
     assert!(

@@ -211,10 +211,17 @@ impl Cluster {
     /// # Errors
     /// The binary cannot be started.
     pub fn start(&mut self, index: usize) -> anyhow::Result<()> {
+        self.start_as(index, &Binaries::get().controller())
+    }
+
+    /// Starts one with another binary.
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn start_as(&mut self, index: usize, binary: &Path) -> anyhow::Result<()> {
         let name = self.controllers[index].name.clone();
         let arguments = ["run".into(), "--config".into(), self.config_file(&name)];
-        let binary = Binaries::get().controller();
-        let process = Process::start(&name, self.directory.path(), &binary, &arguments)?;
+        let process = Process::start(&name, self.directory.path(), binary, &arguments)?;
         self.controllers[index].process = Some(process);
         Ok(())
     }

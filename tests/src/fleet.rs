@@ -1,8 +1,11 @@
 //! xDS clients of the test's own, of the native dialect: they note all that they are sent, and refuse what the test tells them to.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use xds_api::envoy::config::core::v3::Node;
 use xds_api::node::NATIVE_AGENT;
@@ -12,6 +15,8 @@ use xds_api::type_url::TypeUrl;
 use crate::cluster::Cluster;
 use crate::identity;
 
+/// Between two tries to reach a controller, as any client backs off.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The service account of all of them.
 const ACCOUNT: &str = "fleet";
 
@@ -56,8 +61,14 @@ impl Fleet {
             tasks: JoinSet::new(),
         };
         for number in 0..count {
-            let controller = &cluster.controllers[number % cluster.controllers.len()];
-            let channel = identity::channel(own.tls(b"h2")?, controller.address("xds")).await?;
+            let controllers = cluster.controllers.iter();
+            let mut way = Way {
+                tls: own.tls(b"h2")?,
+                controllers: controllers.map(|one| one.address("xds")).collect(),
+            };
+            way.controllers
+                .rotate_left(number % cluster.controllers.len());
+            let channel = identity::channel(Arc::clone(&way.tls), way.controllers[0]).await?;
             let mut client = FakeClient::new(Node {
                 id: fleet.node(number),
                 cluster: ACCOUNT.to_owned(),
@@ -73,7 +84,7 @@ impl Fleet {
             first.await.context("the first responses")?;
             let notes = Notes::default();
             fleet.notes.push(Arc::clone(&notes));
-            fleet.tasks.spawn(serve(client, notes, refused));
+            fleet.tasks.spawn(serve(client, way, notes, refused));
         }
         Ok(fleet)
     }
@@ -97,13 +108,39 @@ impl Fleet {
     }
 }
 
-/// Answers until the stream ends; a pause is none.
-async fn serve(mut client: FakeClient, notes: Notes, refused: &'static str) {
+/// How a client comes to a controller.
+#[derive(Debug)]
+struct Way {
+    tls: Arc<ClientConfig>,
+    controllers: Vec<SocketAddr>,
+}
+
+impl Way {
+    /// Opens a stream at the next controller that answers, with all that the client holds.
+    async fn again(&mut self, client: &mut FakeClient) {
+        loop {
+            self.controllers.rotate_left(1);
+            let channel = identity::channel(Arc::clone(&self.tls), self.controllers[0]).await;
+            if let Ok(channel) = channel
+                && client.reconnect(channel).await.is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Answers until it is stopped; when a stream ends, at the next controller.
+async fn serve(mut client: FakeClient, mut way: Way, notes: Notes, refused: &'static str) {
     loop {
         let received = match client.receive().await {
             Ok(received) => received,
             Err(status) if status.code() == tonic::Code::DeadlineExceeded => continue,
-            Err(_) => return,
+            Err(_) => {
+                way.again(&mut client).await;
+                continue;
+            }
         };
         let came = received.resources.iter().map(|one| Came {
             kind: received.kind,
@@ -126,7 +163,7 @@ async fn serve(mut client: FakeClient, notes: Notes, refused: &'static str) {
             false => client.accept(received).await.map(drop),
         };
         if answered.is_err() {
-            return;
+            way.again(&mut client).await;
         }
     }
 }

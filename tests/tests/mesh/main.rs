@@ -22,6 +22,7 @@ mod services;
 mod settings;
 mod standing;
 mod timeouts;
+mod upgrades;
 mod weights;
 mod wrong_controllers;
 mod wrong_input;

@@ -38,6 +38,14 @@ pub(in crate::xds) fn translate(
     Some(Translated::new(Resource::new(name, &configuration), links))
 }
 
+/// The name of the only virtual host, for people. From level 2 on it says the level.
+fn host_name(mesh: &Mesh, name: &str) -> String {
+    match mesh.level() {
+        0..=1 => name.to_owned(),
+        level => format!("{name}@{level}"),
+    }
+}
+
 /// The routes of a port, and the clusters that they send to.
 pub(in crate::xds) fn configuration(
     dialect: Dialect,
@@ -66,7 +74,7 @@ pub(in crate::xds) fn configuration(
         });
     }
     let host = VirtualHost {
-        name: name.to_owned(),
+        name: host_name(mesh, name),
         domains: vec!["*".to_owned()],
         routes,
     };
