@@ -1,5 +1,6 @@
 //! A rolling upgrade to a binary of the next feature level: nobody is sent anything by it, until the level is raised.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,7 +10,7 @@ use maille_tests::fleet::{Came, Fleet};
 use maille_tests::mesh::{NAMESPACE, route, service};
 use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 use xds_api::type_url::TypeUrl;
 
 /// All members must have supported a level for a minute before it is raised.
@@ -25,6 +26,18 @@ const NEXT_MARK: &str = "shop/app:80@2";
 async fn levels(cluster: &mut Cluster) -> anyhow::Result<Vec<u32>> {
     let all = cluster.statuses().await?;
     Ok(all.iter().map(|status| status.feature_level).collect())
+}
+
+/// How many clients have a stream and have acknowledged all that concerns them.
+async fn current(cluster: &Cluster) -> anyhow::Result<usize> {
+    let answer = cluster.cli(&["proxies", "--output", "json"]).await?;
+    let proxies: Vec<Value> = serde_json::from_str(&answer.out)?;
+    let current = |one: &&Value| one["controller"] != "" && one["behindSeconds"] == 0;
+    let nodes = proxies
+        .iter()
+        .filter(current)
+        .map(|one| one["node"].to_string());
+    Ok(nodes.collect::<BTreeSet<String>>().len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +86,17 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
         cluster.start_as(place, &next)?;
         cluster.ready().await?;
     }
+    let all = fleet.count() + sidecars.len();
+    wait::until("all are back", PUSH_LIMIT, async || {
+        let current = current(&cluster).await?;
+        ensure!(current >= all, "{current} of {all}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    for number in 0..fleet.count() {
+        let came = fleet.taken(number);
+        ensure!(came.is_empty(), "the upgrade has sent {came:?}");
+    }
     ensure!(levels(&mut cluster).await? == [1, 1, 1]);
     wait::until("the level is raised", RAISE_LIMIT, async || {
         let levels = levels(&mut cluster).await?;
@@ -81,7 +105,7 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     })
     .await?;
 
-    // All that anybody was sent, from before the first restart on.
+    // All that anybody was sent since then.
     let mut came: Vec<Vec<Came>> = vec![Vec::new(); fleet.count()];
     wait::until("everybody has the new routes", PUSH_LIMIT, async || {
         for (number, came) in came.iter_mut().enumerate() {
@@ -97,7 +121,7 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     }
     // A stream that began after the restarts has carried what changed, and nothing before it.
     let answer = cluster.cli(&["proxies", "--output", "json"]).await?;
-    let proxies: Vec<serde_json::Value> = serde_json::from_str(&answer.out)?;
+    let proxies: Vec<Value> = serde_json::from_str(&answer.out)?;
     for sidecar in &sidecars {
         let own = proxies.iter().filter(|one| one["node"] == sidecar.node());
         let bytes: u64 = own.filter_map(|one| one["resourceBytes"].as_u64()).sum();
