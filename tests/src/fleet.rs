@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustls::ClientConfig;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use xds_api::envoy::config::core::v3::Node;
 use xds_api::node::NATIVE_AGENT;
@@ -17,6 +18,8 @@ use crate::identity;
 
 /// Between two tries to reach a controller, as any client backs off.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a stream may take to open before another controller is tried.
+const OPEN_LIMIT: Duration = Duration::from_secs(2);
 /// The service account of all of them.
 const ACCOUNT: &str = "fleet";
 
@@ -38,6 +41,7 @@ type Notes = Arc<Mutex<Vec<Came>>>;
 pub struct Fleet {
     namespace: String,
     notes: Vec<Notes>,
+    switches: Vec<Arc<Notify>>,
     tasks: JoinSet<()>,
 }
 
@@ -58,6 +62,7 @@ impl Fleet {
         let mut fleet = Fleet {
             namespace: namespace.to_owned(),
             notes: Vec::new(),
+            switches: Vec::new(),
             tasks: JoinSet::new(),
         };
         for number in 0..count {
@@ -65,6 +70,7 @@ impl Fleet {
             let mut way = Way {
                 tls: own.tls(b"h2")?,
                 controllers: controllers.map(|one| one.address("xds")).collect(),
+                switch: Arc::default(),
             };
             way.controllers
                 .rotate_left(number % cluster.controllers.len());
@@ -84,6 +90,7 @@ impl Fleet {
             first.await.context("the first responses")?;
             let notes = Notes::default();
             fleet.notes.push(Arc::clone(&notes));
+            fleet.switches.push(Arc::clone(&way.switch));
             fleet.tasks.spawn(serve(client, way, notes, refused));
         }
         Ok(fleet)
@@ -102,6 +109,11 @@ impl Fleet {
         std::mem::take(&mut notes)
     }
 
+    /// Lets a client go to the next controller, whatever it is in the middle of.
+    pub fn switch(&self, number: usize) {
+        self.switches[number].notify_one();
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.notes.len()
@@ -113,6 +125,7 @@ impl Fleet {
 struct Way {
     tls: Arc<ClientConfig>,
     controllers: Vec<SocketAddr>,
+    switch: Arc<Notify>,
 }
 
 impl Way {
@@ -120,10 +133,12 @@ impl Way {
     async fn again(&mut self, client: &mut FakeClient) {
         loop {
             self.controllers.rotate_left(1);
-            let channel = identity::channel(Arc::clone(&self.tls), self.controllers[0]).await;
-            if let Ok(channel) = channel
-                && client.reconnect(channel).await.is_ok()
-            {
+            let opened = async {
+                let channel = identity::channel(Arc::clone(&self.tls), self.controllers[0]).await?;
+                Ok::<_, anyhow::Error>(client.reconnect(channel).await?)
+            };
+            // A controller that is stopped takes connections and answers nothing.
+            if let Ok(Ok(())) = tokio::time::timeout(OPEN_LIMIT, opened).await {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
@@ -134,7 +149,14 @@ impl Way {
 /// Answers until it is stopped; when a stream ends, at the next controller.
 async fn serve(mut client: FakeClient, mut way: Way, notes: Notes, refused: &'static str) {
     loop {
-        let received = match client.receive().await {
+        let received = tokio::select! {
+            received = client.receive() => received,
+            () = way.switch.notified() => {
+                way.again(&mut client).await;
+                continue;
+            }
+        };
+        let received = match received {
             Ok(received) => received,
             Err(status) if status.code() == tonic::Code::DeadlineExceeded => continue,
             Err(_) => {

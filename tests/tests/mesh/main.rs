@@ -11,6 +11,7 @@ mod bounds;
 mod changes;
 mod ejection;
 mod forming;
+mod history;
 mod live;
 mod matches;
 mod members;
