@@ -18,7 +18,7 @@ dev: setup
 	@$(BIN)/maille dev $(ARGS)
 
 test: setup
-	tests/peers/fetch envoy
+	tests/peers/fetch envoy grpc
 	$(BUILD)
 	cargo test --workspace --no-fail-fast
 

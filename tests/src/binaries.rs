@@ -67,15 +67,27 @@ impl Binaries {
         );
         path.clone()
     }
+
+    /// A Python with gRPC, as `tests/peers/fetch grpc` brings it, and the program that it runs.
+    ///
+    /// # Panics
+    /// Where it is not there: no test of it can go on.
+    pub fn grpc(&self) -> [PathBuf; 2] {
+        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = crate_root.join("../target/peers/grpc-venv/bin/python");
+        assert!(
+            python.exists(),
+            "{} is not there; run tests/peers/fetch grpc",
+            python.display()
+        );
+        [python, crate_root.join("peers/grpc/peer.py")]
+    }
 }
 
 /// What the environment says, else where the repository keeps it.
 fn envoy() -> PathBuf {
     let said = std::env::var_os("ENVOY").map(PathBuf::from);
-    said.unwrap_or_else(|| {
-        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        crate_root.join("../target/peers/envoy")
-    })
+    said.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/envoy"))
 }
 
 fn build(release: bool) {

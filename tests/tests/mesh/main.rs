@@ -11,6 +11,7 @@ mod bounds;
 mod changes;
 mod ejection;
 mod forming;
+mod grpc;
 mod live;
 mod matches;
 mod members;
