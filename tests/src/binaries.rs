@@ -1,5 +1,6 @@
 //! The product's binaries. `cargo test` does not build those of sibling packages, so they are built here, once a process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -68,20 +69,37 @@ impl Binaries {
         path.clone()
     }
 
-    /// A Python with gRPC, as `tests/peers/fetch grpc` brings it, and the program that it runs.
+    /// A program with gRPC's xDS in it: what is started, and the first arguments.
     ///
     /// # Panics
     /// Where it is not there: no test of it can go on.
-    pub fn grpc(&self) -> [PathBuf; 2] {
+    pub fn grpc(&self, library: Grpc) -> (PathBuf, Vec<OsString>) {
         let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = crate_root.join("../target/peers/grpc-venv/bin/python");
+        let peers = crate_root.join("../target/peers");
+        let (program, arguments, fetched) = match library {
+            Grpc::C => {
+                let peer = crate_root.join("peers/grpc/peer.py");
+                let python = peers.join("grpc-venv/bin/python");
+                (python, vec![peer.into()], "grpc")
+            }
+            Grpc::Go => (peers.join("grpc-go"), Vec::new(), "grpc-go"),
+        };
         assert!(
-            python.exists(),
-            "{} is not there; run tests/peers/fetch grpc",
-            python.display()
+            program.exists(),
+            "{} is not there; run tests/peers/fetch {fetched}",
+            program.display()
         );
-        [python, crate_root.join("peers/grpc/peer.py")]
+        (program, arguments)
     }
+}
+
+/// A library of gRPC's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grpc {
+    /// The C core, from Python.
+    C,
+    /// grpc-go.
+    Go,
 }
 
 /// What the environment says, else where the repository keeps it.
