@@ -137,13 +137,13 @@ fn policies() -> Vec<Case> {
             "retried-too-often",
             retries("unavailable"),
             "--header x-code:UNAVAILABLE",
-            |tally| tally.says("UNAVAILABLE: attempt 3"),
+            |tally| tally.says("attempt 3"),
         ),
         tuned(
             "not-retried",
             retries("internal"),
             "--header x-code:UNAVAILABLE",
-            |tally| tally.says("UNAVAILABLE: attempt 1"),
+            |tally| tally.says("attempt 1"),
         ),
         tuned(
             "policy-timeout",
