@@ -13,12 +13,12 @@ BUILD := cargo build --workspace --bins
 .NOTPARALLEL:
 
 dev: setup
-	@$(if $(findstring --envoy,$(ARGS)),tests/peers/fetch envoy,:)
+	@$(if $(findstring --envoy,$(ARGS)),tests/peers/fetch envoy grpc,:)
 	@$(BUILD) --quiet
 	@$(BIN)/maille dev $(ARGS)
 
 test: setup
-	tests/peers/fetch envoy
+	tests/peers/fetch envoy grpc grpc-go
 	$(BUILD)
 	cargo test --workspace --no-fail-fast
 

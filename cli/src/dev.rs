@@ -61,6 +61,11 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
     let envoy = envoy
         .map(|given| sidecars::envoy::program(given.as_deref()))
         .transpose()?;
+    // Whoever has Envoys has gRPC programs too, so that every pair of kinds is there.
+    let python = envoy
+        .as_ref()
+        .map(|_| sidecars::program::python(args.grpc.as_deref()))
+        .transpose()?;
     let layout = if namespaces {
         Layout::Namespaces
     } else {
@@ -69,7 +74,7 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
     let run = RunDirectory::create(&root)?;
     let mut janitor = janitor::start(&run)?;
     let result = tokio::select! {
-        result = drive(args, printer, (&run, &layout, envoy.as_deref())) => result,
+        result = drive(args, printer, (&run, &layout), (envoy.as_deref(), python.as_deref())) => result,
         result = interrupted(args.check) => result,
     };
     say("removing everything");
@@ -92,11 +97,12 @@ pub async fn run(args: &Dev, printer: Printer) -> Outcome {
 async fn drive(
     args: &Dev,
     printer: Printer,
-    (run, layout, envoy): (&RunDirectory, &Layout, Option<&Path>),
+    (run, layout): (&RunDirectory, &Layout),
+    programs: (Option<&Path>, Option<&Path>),
 ) -> Outcome {
     let namespaces = layout.namespaces().then(|| Namespaces::of(run.id()));
     let launcher = Launcher::new(run, namespaces)?;
-    let ground = Ground::new(run, layout, &launcher, envoy)?;
+    let ground = Ground::new(run, layout, &launcher, programs)?;
     let mut mesh = Mesh::start(ground, demo::sets(args.envoy.is_some()), args.check).await?;
     if args.check {
         return check::run(args, &mut mesh, printer).await;

@@ -170,7 +170,7 @@ impl Config {
             fields.problem("log", format!("{log:?}: {error}"));
         }
         let log_format = fields.text("logFormat").unwrap_or_default();
-        let agent = Agent::read(fields.mapping("agent"), &data_directory);
+        let agent = Agent::read(fields.mapping("agent"), &data_directory, workload.as_ref());
         check_relations(&fields, workload.as_ref(), &listen);
         fields.finish();
         Some(Self {

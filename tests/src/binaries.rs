@@ -1,5 +1,6 @@
 //! The product's binaries. `cargo test` does not build those of sibling packages, so they are built here, once a process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -75,15 +76,44 @@ impl Binaries {
         );
         path.clone()
     }
+
+    /// A program with gRPC's xDS in it: what is started, and the first arguments.
+    ///
+    /// # Panics
+    /// Where it is not there: no test of it can go on.
+    pub fn grpc(&self, library: Grpc) -> (PathBuf, Vec<OsString>) {
+        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let peers = crate_root.join("../target/peers");
+        let (program, arguments, fetched) = match library {
+            Grpc::C => {
+                let peer = crate_root.join("peers/grpc/peer.py");
+                let python = peers.join("grpc-venv/bin/python");
+                (python, vec![peer.into()], "grpc")
+            }
+            Grpc::Go => (peers.join("grpc-go"), Vec::new(), "grpc-go"),
+        };
+        assert!(
+            program.exists(),
+            "{} is not there; run tests/peers/fetch {fetched}",
+            program.display()
+        );
+        (program, arguments)
+    }
+}
+
+/// A library of gRPC's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grpc {
+    /// The C core, from Python.
+    C,
+    /// grpc-go.
+    Go,
 }
 
 /// What the environment says, else where the repository keeps it.
 fn envoy() -> PathBuf {
     let said = std::env::var_os("ENVOY").map(PathBuf::from);
-    said.unwrap_or_else(|| {
-        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        crate_root.join("../target/peers/envoy")
-    })
+    said.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/envoy"))
 }
 
 /// Builds the controller of the next level first, and sets it aside: cargo gives both the same name.

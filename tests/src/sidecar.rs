@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use xds_api::generated::maille::v1 as api;
 
 use tokio::process::Command;
-use xds_api::node::{ENVOY_AGENT, NATIVE_AGENT};
+use xds_api::node::{ENVOY_AGENT, GRPC_AGENTS, NATIVE_AGENT};
 
 use crate::account;
 use crate::binaries::Binaries;
@@ -33,6 +33,8 @@ pub enum Kind {
     Native,
     /// Envoy, with `maille-proxy agent` beside it.
     Envoy,
+    /// A program with gRPC's xDS in it, which the test starts itself; here is `maille-proxy agent` beside it.
+    Grpc,
 }
 
 /// What a sidecar stands beside.
@@ -170,7 +172,7 @@ impl Sidecar {
             let health = json!({"tcp": {}, "interval": "200ms"});
             json!({"name": name, "port": port, "protocol": protocol, "application": application, "health": health})
         });
-        json!({
+        let mut config = json!({
             "controllers": xds,
             "joinTokenFile": token,
             "dataDir": self.home.join("data"),
@@ -188,7 +190,11 @@ impl Sidecar {
             },
             "drainDelay": "200ms",
             "drainTimeout": "5s",
-        })
+        });
+        if self.plan.kind == Kind::Grpc {
+            config["agent"] = json!({"kind": "grpc"});
+        }
+        config
     }
 
     /// Where its configuration is.
@@ -216,7 +222,7 @@ impl Sidecar {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         let role = match self.plan.kind {
             Kind::Native => "run",
-            Kind::Envoy => "agent",
+            Kind::Envoy | Kind::Grpc => "agent",
         };
         let arguments = [role.into(), "--config".into(), self.file()];
         let name = format!("proxy-{}", self.plan.name);
@@ -248,14 +254,25 @@ impl Sidecar {
         match self.plan.kind {
             Kind::Native => Ok(()),
             Kind::Envoy => self.envoy_ready().await,
+            Kind::Grpc => {
+                let bootstrap = self.bootstrap("grpc", &[]).await?;
+                Ok(std::fs::write(self.grpc_bootstrap(), bootstrap)?)
+            }
         }
+    }
+
+    /// What `GRPC_XDS_BOOTSTRAP` of the program names.
+    pub fn grpc_bootstrap(&self) -> PathBuf {
+        self.home.join("grpc.json")
     }
 
     /// Starts the Envoy where it does not run, and waits until it serves.
     async fn envoy_ready(&mut self) -> anyhow::Result<()> {
         if self.envoy.is_none() {
             let bootstrap = self.home.join("envoy.yaml");
-            std::fs::write(&bootstrap, self.bootstrap().await?)?;
+            let admin = self.envoy_admin.port().to_string();
+            let admin = ["--admin-port", admin.as_str()];
+            std::fs::write(&bootstrap, self.bootstrap("envoy", &admin).await?)?;
             let base = self.envoy_admin.port().to_string();
             let arguments = [
                 "--config-path".into(),
@@ -284,12 +301,12 @@ impl Sidecar {
         outcome.with_context(|| self.envoy.as_ref().map(Process::tail).unwrap_or_default())
     }
 
-    /// What `maille envoy bootstrap` prints for it.
-    async fn bootstrap(&self) -> anyhow::Result<Vec<u8>> {
+    /// What `maille envoy bootstrap` or `maille grpc bootstrap` prints for it.
+    async fn bootstrap(&self, command: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let output = Command::new(Binaries::get().cli())
-            .args(["envoy", "bootstrap", "--config"])
+            .args([command, "bootstrap", "--config"])
             .arg(self.file())
-            .args(["--admin-port", &self.envoy_admin.port().to_string()])
+            .args(arguments)
             .output()
             .await?;
         let failure = String::from_utf8_lossy(&output.stderr);
@@ -313,11 +330,12 @@ impl Sidecar {
             let kind = match self.plan.kind {
                 Kind::Native => NATIVE_AGENT,
                 Kind::Envoy => ENVOY_AGENT,
+                Kind::Grpc => GRPC_AGENTS,
             };
             let own = answer
                 .proxies
                 .iter()
-                .find(|proxy| proxy.node == self.node() && proxy.kind == kind);
+                .find(|proxy| proxy.node == self.node() && proxy.kind.starts_with(kind));
             let own = own.with_context(|| format!("not among {} proxies", answer.proxies.len()))?;
             let (through, nack) = (own.clean_through, &own.last_nack);
             ensure!(
@@ -335,7 +353,7 @@ impl Sidecar {
     /// It does not answer.
     pub async fn statistics(&self) -> anyhow::Result<String> {
         match self.plan.kind {
-            Kind::Native => self.metrics().await,
+            Kind::Native | Kind::Grpc => self.metrics().await,
             Kind::Envoy => Ok(client::get(self.envoy_admin, "/stats?usedonly").await?.body),
         }
     }

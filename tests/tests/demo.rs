@@ -11,8 +11,9 @@ use serde_json::Value;
 
 /// How soon writes are accepted again is a time: `maille dev --check` and `make bench` judge it on a quiet machine, this test only prints it.
 const TIMED: &str = "failover-time";
-/// Two kinds of clients with two of servers in seven protocols, and the weights of the route of an Envoy with either.
-const MATRIX: usize = 2 * 2 * 7 + 2;
+/// Two kinds of clients with two of servers in seven protocols, and the weights of the route of an Envoy with either; then gRPC programs with either
+/// and with themselves, and the weights of their route.
+const MATRIX: usize = 2 * 2 * 7 + 2 + (2 * 2 + 1) + 1;
 
 #[test]
 fn the_demo_proves_itself() {

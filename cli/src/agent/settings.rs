@@ -36,10 +36,18 @@ pub struct Workload {
 /// The agent's part.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Agent {
+    /// A path, or `@` and the name of an abstract socket.
     pub socket: PathBuf,
     pub kind: Kind,
     /// Where a gRPC program finds its certificate.
     pub files: Option<PathBuf>,
+}
+
+impl Agent {
+    /// The name of the socket, where it is an abstract one.
+    pub fn abstract_socket(&self) -> Option<&str> {
+        self.socket.to_str()?.strip_prefix('@')
+    }
 }
 
 /// What stands beside an agent.
@@ -101,7 +109,9 @@ impl Settings {
             return Err(Failure::new(Exit::Refused, message));
         }
         // What reads them may run in another directory than the agent.
-        settings.agent.socket = absolute("agent.socket", &settings.agent.socket)?;
+        if settings.agent.abstract_socket().is_none() {
+            settings.agent.socket = absolute("agent.socket", &settings.agent.socket)?;
+        }
         if let Some(files) = &mut settings.agent.files {
             *files = absolute("agent.files", files)?;
         }
@@ -151,6 +161,7 @@ agent: {socket: /data/agent.sock, kind: envoy, files: null}
 
     pub(crate) fn for_grpc() -> Settings {
         let text = RESOLVED.replace("kind: envoy, files: null", "kind: grpc, files: /data/files");
+        let text = text.replace("/data/agent.sock", "'@maille-shop.web-1-00'");
         Settings::read(&text, Path::new("web.yaml"), Kind::Grpc).unwrap()
     }
 

@@ -14,6 +14,9 @@ pub struct Dev {
     /// Has everything a second time behind Envoy, beside the native workloads [default PATH: target/peers/envoy of the checkout, else `envoy` on the search path]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true)]
     pub envoy: Option<Option<PathBuf>>,
+    /// The Python with gRPC, for programs that are in the mesh without a sidecar beside what `--envoy` shows [default: target/peers/grpc-venv/bin/python of the checkout]
+    #[arg(long, value_name = "PATH", requires = "envoy")]
+    pub grpc: Option<PathBuf>,
     /// Proves instead of showing: runs the checks unattended and ends with 0 if all pass, 1 otherwise.
     #[arg(long)]
     pub check: bool,

@@ -7,6 +7,7 @@ mod first_byte;
 mod matrix;
 mod outage;
 mod packets;
+mod programs;
 mod server_hello;
 mod split;
 mod strict;

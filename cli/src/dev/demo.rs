@@ -1,12 +1,14 @@
 //! What the demo consists of: workloads and services, the same for each kind of sidecar.
 
 mod objects;
+mod programs;
 
 use super::namespaces::Host;
 
 pub(crate) use objects::{
     NO_GUESTS, NO_STRANGERS, PRIVATE, document, objects, settings, upstreams, written,
 };
+pub(crate) use programs::{Programs, SPLIT, programs};
 
 /// The namespace of everything.
 pub(crate) const NAMESPACE: &str = "demo";
@@ -29,6 +31,8 @@ pub(crate) enum Kind {
     Native,
     /// Envoy, with `maille-proxy agent` beside it.
     Envoy,
+    /// A program with gRPC's xDS in it, with `maille-proxy agent` beside it.
+    Grpc,
 }
 
 impl Kind {
@@ -37,6 +41,7 @@ impl Kind {
         match self {
             Kind::Native => "native",
             Kind::Envoy => "envoy",
+            Kind::Grpc => "grpc",
         }
     }
 }
@@ -238,6 +243,7 @@ pub(crate) fn sets(envoy: bool) -> &'static [Set] {
 /// All workloads of a demo.
 pub(crate) fn workloads(sets: &[Set]) -> Vec<Workload> {
     let mut all = sets.iter().flat_map(Set::workloads).collect::<Vec<_>>();
+    all.extend(programs(sets).iter().flat_map(|all| all.workloads()));
     all.extend([GUEST, API_V1_SPARE]);
     all
 }
@@ -251,7 +257,7 @@ impl Workload {
     /// The set that it belongs to, or is like.
     pub(crate) fn set(&self) -> &'static Set {
         match self.kind {
-            Kind::Native => &SETS[0],
+            Kind::Native | Kind::Grpc => &SETS[0],
             Kind::Envoy => &SETS[1],
         }
     }
@@ -351,6 +357,7 @@ pub(crate) const FRESH: [Target; 4] = [
 
 /// Every destination that a client of the demo calls.
 pub(crate) fn targets(sets: &[Set]) -> Vec<Target> {
-    let all = sets.iter().flat_map(Set::targets).chain([IDLE]);
-    all.chain(FRESH).collect()
+    let programs = programs(sets).map(Programs::greeter_grpc);
+    let all = sets.iter().flat_map(Set::targets).chain(programs);
+    all.chain([IDLE]).chain(FRESH).collect()
 }

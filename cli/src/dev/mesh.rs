@@ -14,7 +14,7 @@ use crate::printer::say;
 
 use super::app::tally::Tally;
 use super::controllers::Controllers;
-use super::demo::{self, Set, Target, Workload};
+use super::demo::{self, Kind, Set, Target, Workload};
 use super::layout::{CONTROLLERS, Layout};
 use super::namespaces::{HUB, Namespaces};
 use super::process::App;
@@ -24,6 +24,9 @@ use super::sidecars::{Ground, Sidecar};
 const SETTLE_LIMIT: Duration = Duration::from_secs(45);
 /// The trickle that keeps the picture alive, in pages a second: each is three calls behind the front.
 const TRICKLE: u32 = 10;
+
+/// For a limited number of calls: ten seconds for each that hangs, and a machine that is busy.
+const COUNT_LIMIT: Duration = Duration::from_secs(180);
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -192,9 +195,23 @@ impl Mesh {
 
     /// Starts a workload's application and sidecar.
     pub(crate) async fn run_workload(&mut self, workload: &Workload) -> Outcome {
+        if workload.kind == Kind::Grpc {
+            // A program is told by the agent's configuration.
+            self.run_sidecar(workload).await?;
+            return self.run_application(workload).await;
+        }
+        self.run_application(workload).await?;
+        self.run_sidecar(workload).await
+    }
+
+    async fn run_application(&mut self, workload: &Workload) -> Outcome {
         if let Some(app) = self.ground.application(workload).await? {
             self.apps.insert(workload.name, app);
         }
+        Ok(())
+    }
+
+    async fn run_sidecar(&mut self, workload: &Workload) -> Outcome {
         if let Some(known) = self.sidecars.get_mut(workload.name) {
             return known.start(&self.ground.launcher);
         }
@@ -285,9 +302,20 @@ impl Mesh {
 
     /// Makes a limited number of calls and gives their count.
     pub(crate) async fn count(&mut self, caller: Caller, load: Load) -> Outcome<Tally> {
-        /// Ten seconds for each call that hangs, and a machine that is busy.
-        const LIMIT: Duration = Duration::from_secs(180);
-        self.client(caller, &load)?.done(LIMIT).await
+        self.client(caller, &load)?.done(COUNT_LIMIT).await
+    }
+
+    /// The same by a program with gRPC's xDS in it.
+    pub(crate) async fn count_grpc(
+        &mut self,
+        caller: &Workload,
+        target: Target,
+        load: Load,
+    ) -> Outcome<Tally> {
+        self.clients += 1;
+        let name = format!("client-{}", self.clients);
+        let client = self.ground.call_grpc(caller, target, (&name, &load))?;
+        client.done(COUNT_LIMIT).await
     }
 
     /// Applies objects through any controller.

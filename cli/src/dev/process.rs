@@ -84,12 +84,17 @@ impl Launcher {
             program: self.own.clone(),
             arguments,
         };
-        let (mut command, log) = self.command(&launch)?;
+        self.talking(&launch)
+    }
+
+    /// Starts a program that talks as applications of the demo do.
+    pub(crate) fn talking(&self, launch: &Launch) -> Outcome<App> {
+        let (mut command, log) = self.command(launch)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = self.spawn(&launch, command, log)?;
+        let mut process = self.spawn(launch, command, log)?;
         let (Some(input), Some(output)) = (process.child.stdin.take(), process.child.stdout.take())
         else {
-            return Err(Failure::failed(format!("{name} has no pipes")));
+            return Err(Failure::failed(format!("{} has no pipes", launch.name)));
         };
         Ok(App::new(process, input, output))
     }

@@ -1,6 +1,7 @@
 //! A workload of the demo: its namespace's rules, its sidecar, its application.
 
 pub(super) mod envoy;
+pub(super) mod program;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use super::process::{App, Launch, Launcher, Process};
 use super::run_directory::RunDirectory;
 
 use envoy::Envoy;
+use program::Program;
 
 /// The user that sidecars run as: their traffic is the one that is not redirected.
 const PROXY_UID: u32 = 2740;
@@ -43,6 +45,7 @@ pub(crate) struct Ground {
     proxy: PathBuf,
     init: PathBuf,
     envoy: Option<PathBuf>,
+    program: Option<Program>,
 }
 
 /// A running sidecar.
@@ -61,7 +64,7 @@ impl Ground {
         run: &RunDirectory,
         layout: &Layout,
         launcher: &Launcher,
-        envoy: Option<&Path>,
+        (envoy, python): (Option<&Path>, Option<&Path>),
     ) -> Outcome<Ground> {
         let proxy = reachable(run, &sibling::binary("maille-proxy")?)?;
         let envoy = envoy.map(|envoy| reachable(run, envoy)).transpose()?;
@@ -75,12 +78,16 @@ impl Ground {
             proxy,
             init,
             envoy,
+            program: python
+                .map(|python| Program::place(python, run))
+                .transpose()?,
         })
     }
 
     /// Sets the redirection of a workload's namespace.
     pub(crate) async fn redirect(&self, workload: &Workload) -> Outcome {
-        if !self.layout.namespaces() {
+        // A program with gRPC's xDS connects and listens by itself.
+        if !self.layout.namespaces() || workload.kind == Kind::Grpc {
             return Ok(());
         }
         let ports = workload
@@ -129,7 +136,7 @@ impl Ground {
         })?;
         let role = match workload.kind {
             Kind::Native => "run",
-            Kind::Envoy => "agent",
+            Kind::Envoy | Kind::Grpc => "agent",
         };
         let launch = Launch {
             name: format!("{}-proxy", workload.name),
@@ -141,6 +148,10 @@ impl Ground {
         let envoy = match workload.kind {
             Kind::Native => None,
             Kind::Envoy => Some(self.beside(workload, &config).await?),
+            Kind::Grpc => {
+                self.tell(workload, &config).await?;
+                None
+            }
         };
         let mut sidecar = Sidecar {
             workload: *workload,
@@ -183,8 +194,11 @@ impl Ground {
             .collect::<serde_json::Map<_, _>>();
         let ports = workload.ports.iter().map(|port| {
             let mut value = json!({"name": port.name, "port": port.number, "protocol": port.protocol, "health": {"tcp": {}, "interval": "1s"}});
-            if !self.layout.namespaces() {
-                value["application"] = json!(self.layout.application(workload, port.number).to_string());
+            let application = self.layout.application(workload, port.number);
+            if workload.kind == Kind::Grpc {
+                value["port"] = json!(application.port());
+            } else if !self.layout.namespaces() {
+                value["application"] = json!(application.to_string());
             }
             value
         });
@@ -199,6 +213,9 @@ impl Ground {
             },
             "drainTimeout": "5s",
         });
+        if workload.kind == Kind::Grpc {
+            config["agent"] = json!({"kind": "grpc"});
+        }
         if !self.layout.namespaces() {
             let listen = |usage| self.layout.sidecar(workload, usage).to_string();
             config["listen"] = json!({
@@ -268,6 +285,9 @@ impl Ground {
         let Some(kind) = workload.app else {
             return Ok(None);
         };
+        if workload.kind == Kind::Grpc {
+            return self.serve_grpc(workload).await;
+        }
         let mut arguments = vec![kind.to_string(), "--name".into(), workload.name.into()];
         let direct = (kind == "banner").then_some(BANNER_DIRECT);
         for port in workload.ports.iter().map(|port| port.number).chain(direct) {

@@ -14,9 +14,13 @@ const REFRESH: &str = "10s";
 /// What `GRPC_XDS_BOOTSTRAP` names; `files`: the directory with certificate, key and roots.
 pub fn bootstrap(settings: &Settings, files: &Path, service_account: &str) -> Value {
     let workload = &settings.workload;
+    let server = match settings.agent.abstract_socket() {
+        Some(name) => format!("unix-abstract:{name}"),
+        None => format!("unix:{}", settings.agent.socket.display()),
+    };
     json!({
         "xds_servers": [{
-            "server_uri": format!("unix:{}", settings.agent.socket.display()),
+            "server_uri": server,
             "channel_creds": [{"type": "insecure"}],
             "server_features": ["xds_v3"],
         }],

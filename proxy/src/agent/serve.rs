@@ -6,7 +6,6 @@ use super::relay::{Relay, STREAM_WINDOW, WINDOW};
 use super::secrets::Secrets;
 use super::socket::Socket;
 use crate::identity::Identity;
-use crate::net;
 use crate::supervise::{Pending, Tasks};
 use ::http::{Request, Response};
 use hyper::body::Incoming;
@@ -90,7 +89,7 @@ async fn serve(socket: Socket, front: Front, served: Pending, tasks: Tasks) {
     loop {
         let stream = tokio::select! {
             () = stopping.cancelled() => return,
-            stream = net::accept_local(socket.listener()) => stream,
+            stream = socket.accept() => stream,
         };
         // At the limit the newcomer is closed: it comes again.
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {

@@ -1,13 +1,15 @@
-//! The Unix socket: for its own user alone, put in the place of one that a dead process left, taken away at the end.
+//! The Unix socket: for its own user alone. One in the file system is put in the place of one that a dead process left, and taken away at the end;
+//! an abstract one is a name in the network namespace, without a mode, so that who calls is asked of the kernel.
 
+use crate::net;
 use rustix::fs::{FileType, Mode, Stat};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use tokio::net::UnixListener;
-use tracing::warn;
+use tokio::net::{UnixListener, UnixStream as Stream};
+use tracing::{debug, warn};
 
 /// Connections that wait to be accepted. A program opens one or two.
 const BACKLOG: i32 = 64;
@@ -27,6 +29,14 @@ pub enum SocketError {
         /// The path.
         path: PathBuf,
     },
+    /// Another agent has the name.
+    #[error(
+        "the abstract socket {name} is in use in this network namespace: another agent has this workload and dataDir, or this agent.socket; end that one, or set agent.socket to another name"
+    )]
+    InUse {
+        /// The name.
+        name: String,
+    },
     /// The system said no.
     #[error("cannot {doing} the socket {path}")]
     Io {
@@ -44,8 +54,8 @@ pub enum SocketError {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of what was bound.
-    bound: (u64, u64),
+    /// Device and inode of what was bound; nothing of an abstract one.
+    bound: Option<(u64, u64)>,
 }
 
 impl Socket {
@@ -76,13 +86,58 @@ impl Socket {
         Ok(Self {
             listener,
             path: path.to_owned(),
-            bound: identity(&found),
+            bound: Some(identity(&found)),
         })
     }
 
-    /// Where connections come from.
-    pub(super) fn listener(&self) -> &UnixListener {
-        &self.listener
+    /// Binds an abstract name; the kernel forgets it with the socket.
+    pub fn bind_abstract(name: &str) -> Result<Self, SocketError> {
+        let path = PathBuf::from(format!("@{name}"));
+        let failed = |doing| {
+            let path = path.clone();
+            move |source| SocketError::Io {
+                doing,
+                path,
+                source,
+            }
+        };
+        let address = SockAddr::unix(format!("\0{name}")).map_err(failed("name"))?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None);
+        let socket = socket.map_err(failed("make"))?;
+        socket.set_nonblocking(true).map_err(failed("make"))?;
+        socket.bind(&address).map_err(|error| match error.kind() {
+            ErrorKind::AddrInUse => SocketError::InUse {
+                name: name.to_owned(),
+            },
+            _ => failed("bind")(error),
+        })?;
+        SockRef::from(&socket)
+            .listen(BACKLOG)
+            .map_err(failed("listen on"))?;
+        let listener = UnixListener::from_std(socket.into()).map_err(failed("watch"))?;
+        Ok(Self {
+            listener,
+            path,
+            bound: None,
+        })
+    }
+
+    /// The next connection of one who may come: a path's mode keeps others off, an abstract name has none.
+    pub(super) async fn accept(&self) -> Stream {
+        let own = rustix::process::geteuid().as_raw();
+        loop {
+            let stream = net::accept_local(&self.listener).await;
+            match stream.peer_cred().map(|peer| peer.uid()) {
+                Ok(uid) if is_welcome(uid, own) => return stream,
+                Ok(uid) => {
+                    warn!(
+                        uid,
+                        own, "a caller of another user is refused at the agent's socket"
+                    );
+                }
+                Err(error) => debug!(%error, "a caller was gone before it was known"),
+            }
+        }
     }
 
     /// Its path.
@@ -93,7 +148,10 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let own = status(&self.path).is_ok_and(|found| identity(&found) == self.bound);
+        let Some(bound) = self.bound else {
+            return;
+        };
+        let own = status(&self.path).is_ok_and(|found| identity(&found) == bound);
         if own && let Err(error) = fs::remove_file(&self.path) {
             warn!(path = %self.path.display(), %error, "the socket is left behind");
         }
@@ -125,6 +183,11 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         }
         Err(error) => Err(failed("try")(error)),
     }
+}
+
+/// Root may read this process's memory, and with it the key.
+fn is_welcome(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0
 }
 
 fn status(path: &Path) -> io::Result<Stat> {
@@ -182,5 +245,21 @@ mod tests {
         let _new = Socket::bind(&path).unwrap();
         drop(old);
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn an_abstract_name_is_taken_once_and_free_again_at_the_end() {
+        let name = format!("maille-test-{}", std::process::id());
+        let socket = Socket::bind_abstract(&name).unwrap();
+        let taken = Socket::bind_abstract(&name).unwrap_err();
+        assert!(taken.to_string().contains("is in use"), "{taken}");
+        drop(socket);
+        Socket::bind_abstract(&name).unwrap();
+    }
+
+    #[test]
+    fn the_own_user_and_root_are_welcome_and_nobody_else() {
+        let found = [0, 1000, 1001].map(|uid| is_welcome(uid, 1000));
+        assert_eq!(found, [true, true, false]);
     }
 }

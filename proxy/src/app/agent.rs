@@ -29,8 +29,12 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
         &common.metrics,
         &common.tasks,
     );
+    let socket = match settings.abstract_socket() {
+        Some(name) => Socket::bind_abstract(name),
+        None => Socket::bind(&settings.socket),
+    };
     let parts = agent::Settings {
-        socket: Socket::bind(&settings.socket)?,
+        socket: socket?,
         identity: common.identity.clone(),
         relay,
         files: settings.files.clone().map(Files::new),

@@ -34,7 +34,7 @@ drainTimeout: 1m
 drainDelay: 200ms
 log: info,maille_proxy::xds=debug
 logFormat: json
-agent: {socket: /run/maille/agent.sock, kind: grpc, files: /run/maille/files}
+agent: {socket: '@shop-web', kind: grpc, files: /run/maille/files}
 "
 }
 
@@ -152,8 +152,13 @@ fn an_agent_for_grpc_keeps_files_and_one_for_envoy_does_not() {
         Some("/data/certificates")
     );
     let envoy: Config = text("{}").parse().unwrap();
+    assert_eq!(envoy.agent.abstract_socket(), None);
     assert_eq!(envoy.agent.socket.to_str(), Some("/data/agent.sock"));
     assert_eq!(envoy.agent.files, None);
+    check(
+        &text("{socket: '@name'}"),
+        &["agent.socket: @name: an abstract socket belongs to kind grpc; name a path"],
+    );
     check(
         &text("{kind: nginx, files: /f, sockets: /s}"),
         &[
@@ -168,6 +173,38 @@ fn an_agent_for_grpc_keeps_files_and_one_for_envoy_does_not() {
         &[&format!(
             "agent.socket: {long}: has 108 bytes, a socket's path at most 107"
         )],
+    );
+}
+
+#[test]
+fn a_grpc_programs_agent_has_an_abstract_socket_of_its_own() {
+    let name = |directory: &str, workload: &str| -> String {
+        let text = format!(
+            "controllers: [c1:4700]\ndataDir: {directory}\nagent: {{kind: grpc}}\nworkload: {{namespace: shop, name: {workload}, addresses: [10.0.0.1]}}"
+        );
+        let config: Config = text.parse().unwrap();
+        config.agent.abstract_socket().unwrap().to_owned()
+    };
+    insta::assert_snapshot!(name("/data", "web-1"));
+    assert_ne!(name("/data", "web-1"), name("/other", "web-1"));
+    let (long, other) = ("w".repeat(63), format!("{}v", "w".repeat(62)));
+    assert_ne!(name("/data", &long), name("/data", &other));
+    let text = |socket: &str| {
+        format!(
+            "controllers: [c1:4700]\ndataDir: /data\n{WORKLOAD}\nagent: {{kind: grpc, socket: '{socket}'}}"
+        )
+    };
+    check(
+        &text("/run/agent.sock"),
+        &[
+            "agent.socket: /run/agent.sock: gRPC reaches an abstract socket only; name one as '@<name>', or leave it out",
+        ],
+    );
+    check(
+        &text("@run/agent"),
+        &[
+            "agent.socket: @run/agent: the name must consist of letters, digits, dots, dashes and underscores",
+        ],
     );
 }
 

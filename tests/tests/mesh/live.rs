@@ -58,7 +58,7 @@ async fn a_wait_ends_once_everybody_has_the_change_and_names_who_has_not(
     ensure!(answer.header("x-mark") == "first", "{answer:?}");
 
     let caller = match calls {
-        Kind::Native => mesh.caller.process.as_ref(),
+        Kind::Native | Kind::Grpc => mesh.caller.process.as_ref(),
         Kind::Envoy => mesh.caller.envoy.as_ref(),
     };
     let caller = caller.context("the caller runs")?;

@@ -11,6 +11,7 @@ mod bounds;
 mod changes;
 mod ejection;
 mod forming;
+mod grpc;
 mod history;
 mod live;
 mod matches;

@@ -184,7 +184,7 @@ async fn a_request_that_never_left_goes_to_another_endpoint_whatever_the_policy(
     mesh.apply(&object("Service", names[3], &alone)).await?;
     let answer = ask(listeners[3], "GET /").await?;
     let says_why = match kinds[0] {
-        Kind::Native => answer.header("maille-error") == "connect",
+        Kind::Native | Kind::Grpc => answer.header("maille-error") == "connect",
         Kind::Envoy => answer.body.contains("connection failure"),
     };
     ensure!(answer.status == 503 && says_why, "{answer:?}");

@@ -16,16 +16,16 @@ use super::failover::{counts, total};
 use super::traffic::{self, Called, FAMILIES, PROTOCOLS, Spoken};
 use super::wire::{Findings, Flows, Recording, marker, restart};
 use super::xfcc::forged_header;
-use super::{Check, split, wanted};
+use super::{Check, programs, split, wanted};
 
 /// What the names of all checks here begin with.
 pub(super) const PREFIX: &str = "matrix-";
 /// Calls of each protocol over each family.
-const CALLS: u64 = 40;
+pub(super) const CALLS: u64 = 40;
 /// Connections for them: an Envoy waits half a second for the client's first bytes where nobody has declared the protocol.
-const CONNECTIONS: u32 = 8;
+pub(super) const CONNECTIONS: u32 = 8;
 /// Calls of somebody who is denied everything.
-const DENIED: u64 = 10;
+pub(super) const DENIED: u64 = 10;
 
 pub(super) async fn run(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     let mut checks = Vec::new();
@@ -38,6 +38,7 @@ pub(super) async fn run(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
             }
         }
     }
+    checks.extend(programs::run(args, mesh).await?);
     Ok(checks)
 }
 

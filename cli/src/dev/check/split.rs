@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::args::dev::{Dev, Family, Protocol};
+use crate::dev::app::tally::Tally;
 use crate::dev::demo::{Set, WEB};
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::failure::Outcome;
@@ -30,13 +31,14 @@ pub(super) async fn measure(
         ..Load::of(Protocol::Http1, target, args.split_requests)
     };
     let tally = mesh.count(Caller::Workload(client.web), load).await?;
-    let second = tally
-        .servers
-        .get(server.api[1].name)
-        .copied()
-        .unwrap_or_default();
+    Ok(judge(name, &tally, server.api[1].name))
+}
+
+/// Whether this server gave a tenth of the answers.
+pub(super) fn judge(name: &str, tally: &Tally, second: &str) -> Check {
+    let second = tally.servers.get(second).copied().unwrap_or_default();
     let share = second as f64 / tally.ok.max(1) as f64;
     let detail = json!({"share": share, "servers": tally.servers, "p50Micros": tally.latency.p50, "p99Micros": tally.latency.p99});
     let kept = (share - 0.10).abs() <= TOLERANCE;
-    Ok(Check::calls(name, &tally, kept, detail))
+    Check::calls(name, tally, kept, detail)
 }

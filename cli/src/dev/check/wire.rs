@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use serde_json::json;
 
 use crate::args::dev::{Family, Protocol};
-use crate::dev::demo::{self, GUEST, Target, Workload};
+use crate::dev::demo::{self, GUEST, Kind, Target, Workload};
 use crate::dev::layout::Use;
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::dev::namespaces::HUB;
@@ -185,16 +185,19 @@ impl Findings {
                     && ports.any(|usage| layout.sidecar(server, usage).port() == address.port())
             })
         };
-        let mesh_port = |address: &SocketAddr| at(address, |_| vec![Use::Mesh]);
+        let mesh_port = |address: &SocketAddr| at(address, secured);
         let own_port = |address: &SocketAddr| {
-            at(address, |server| {
-                let ports = server.ports.iter();
-                ports.map(|port| Use::Application(port.number)).collect()
+            at(address, |server| match server.kind {
+                Kind::Grpc => Vec::new(),
+                Kind::Native | Kind::Envoy => own(server),
             })
         };
-        let mesh_ports = mesh.sidecars.values();
-        let mesh_ports = mesh_ports
-            .map(|sidecar| layout.sidecar(&sidecar.workload, Use::Mesh).port())
+        let workloads = mesh.sidecars.values().map(|sidecar| sidecar.workload);
+        let mesh_ports = workloads
+            .flat_map(|workload| {
+                let ports = secured(&workload).into_iter();
+                ports.map(move |usage| layout.sidecar(&workload, usage).port())
+            })
             .collect::<BTreeSet<_>>();
         let direct = layout.direct();
         let mut found = Findings::default();
@@ -217,6 +220,19 @@ impl Findings {
         }
         found
     }
+}
+
+/// Where a workload takes mutual TLS: at its sidecar's mesh port, or by itself.
+fn secured(workload: &Workload) -> Vec<Use> {
+    match workload.kind {
+        Kind::Native | Kind::Envoy => vec![Use::Mesh],
+        Kind::Grpc => own(workload),
+    }
+}
+
+fn own(workload: &Workload) -> Vec<Use> {
+    let ports = workload.ports.iter();
+    ports.map(|port| Use::Application(port.number)).collect()
 }
 
 /// How many flows to or from an address hold a marker.

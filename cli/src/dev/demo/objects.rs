@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{FRESH, GUEST, HTTP, HTTP2, IDLE, NAMESPACE, SECURE, Set, Workload};
+use super::{
+    FRESH, GREETER, GUEST, HTTP, HTTP2, IDLE, NAMESPACE, Programs, SECURE, SPLIT, Set, Workload,
+    programs,
+};
 
 /// The objects that the demo applies, without what depends on where it runs.
 pub(crate) fn objects(sets: &[Set]) -> Vec<Value> {
@@ -14,6 +17,7 @@ pub(crate) fn objects(sets: &[Set]) -> Vec<Value> {
         .chain([of_the_api]);
     let mut objects = sets.iter().flat_map(of_set).collect::<Vec<_>>();
     objects.extend(alike.map(|name| service(name, &[("app", "api")], &http)));
+    objects.extend(programs(sets).into_iter().flat_map(of_programs));
     objects.extend([private_part(), strangers(sets)]);
     objects
 }
@@ -38,6 +42,34 @@ fn of_set(set: &Set) -> Vec<Value> {
         whole(&set.banner, &[("banner", 7100, None)]),
         route(set),
     ]
+}
+
+/// The program's own service, and one of which it has a tenth.
+fn of_programs(programs: &Programs) -> Vec<Value> {
+    let (native, program, port) = (GREETER, programs.greeter, SPLIT.port);
+    let mut own = service(
+        program.account,
+        program.labels,
+        &[("grpc", port, Some("grpc"))],
+    );
+    // On loopback the program has a port of its own, and nothing before it that would translate.
+    own["spec"]["ports"][0]["targetPort"] = json!("grpc");
+    let split = service(
+        SPLIT.service,
+        native.labels,
+        &[("grpc", port, Some("grpc"))],
+    );
+    let backend =
+        |account: &str, weight: u32| json!({"name": account, "port": port, "weight": weight});
+    let parents = json!([{"group": "", "kind": "Service", "name": SPLIT.service, "port": port}]);
+    let backends = json!([backend(native.account, 90), backend(program.account, 10)]);
+    let route = object(
+        "gateway.networking.k8s.io/v1",
+        "HTTPRoute",
+        SPLIT.service,
+        json!({"parentRefs": parents, "rules": [{"backendRefs": backends}]}),
+    );
+    vec![own, split, route]
 }
 
 fn object(version: &str, kind: &str, name: &str, spec: Value) -> Value {
@@ -101,7 +133,9 @@ pub(crate) const NO_STRANGERS: &str = "no-strangers";
 
 /// Whose connections and requests are refused wherever they go: a denied identity for every protocol.
 fn strangers(sets: &[Set]) -> Value {
-    let barred = sets.iter().map(|set| set.stranger.identity());
+    let barred = sets.iter().map(|set| set.stranger);
+    let barred = barred.chain(programs(sets).map(|programs| programs.stranger));
+    let barred = barred.map(|stranger| stranger.identity());
     let rules = json!([{"from": [{"identities": barred.collect::<Vec<_>>()}]}]);
     object(
         "maille.dev/v1alpha1",

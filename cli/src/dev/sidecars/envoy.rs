@@ -50,7 +50,7 @@ pub(crate) fn program(given: Option<&Path>) -> Outcome<PathBuf> {
     }
 }
 
-fn fetched() -> Option<PathBuf> {
+pub(super) fn fetched() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let mut above = own.ancestors();
     let target = above.find(|folder| folder.file_name().is_some_and(|name| name == "target"))?;

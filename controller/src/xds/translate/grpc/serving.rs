@@ -1,7 +1,6 @@
 //! `serve/<namespace>/<workload>/<ip>:<port>`: what a server does at an address that it is bound to. It serves once it has this.
 //!
-//! One port takes either TLS or clear text, so here it takes TLS. Where clear text is permitted elsewhere, callers without a certificate are taken;
-//! no rule about identities holds for them.
+//! One port takes either TLS or clear text, so here it takes mutual TLS, whatever else is permitted elsewhere.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +13,11 @@ use xds_api::envoy::config::route::v3::{
 use xds_api::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
-use xds_api::maille::v1::Mtls;
 use xds_api::resource::Resource;
 
 use super::super::any::pack;
 use super::super::matching::route_match;
-use super::super::workload::{instance, mtls, overrides};
+use super::super::workload::instance;
 use super::super::{Translated, dial, rbac};
 use super::manager::{filter as http_filter, manager};
 use super::tls::downstream;
@@ -36,8 +34,6 @@ pub(super) fn translate(
 ) -> Option<Translated> {
     let instance = instance(mesh, workload).filter(|one| one.mesh() == MeshMode::Grpc)?;
     instance.port(at.port())?;
-    let overrides = overrides(mesh, workload, &mesh.merged_labels(workload));
-    let must_identify = mtls(mesh, &overrides, Some(at.port())) == Mtls::Strict;
     let manager = manager(
         RouteSpecifier::RouteConfig(own(&name)),
         rules(mesh, workload, at.port()),
@@ -51,7 +47,7 @@ pub(super) fn translate(
         address: dial::address(at),
         filter_chains: vec![FilterChain {
             filters: vec![filter],
-            transport_socket: Some(downstream(must_identify)),
+            transport_socket: Some(downstream()),
             ..Default::default()
         }],
         ..Default::default()

@@ -32,13 +32,12 @@ pub(super) fn upstream(identities: BTreeSet<String>) -> TransportSocket {
     socket(&context)
 }
 
-/// For connections from the mesh. gRPC takes no list of names here; a certificate of another mesh has no root of ours.
-pub(super) fn downstream(must_identify: bool) -> TransportSocket {
+/// For connections from the mesh. gRPC takes no list of names here; a certificate of another mesh has no root of ours. It is always demanded: where it
+/// is not, grpc-go does not even ask for it, and a denied identity would come in as nobody.
+pub(super) fn downstream() -> TransportSocket {
     let context = DownstreamTlsContext {
         common_tls_context: Some(common(Vec::new())),
-        require_client_certificate: Some(BoolValue {
-            value: must_identify,
-        }),
+        require_client_certificate: Some(BoolValue { value: true }),
         ..Default::default()
     };
     socket(&context)
