@@ -2,9 +2,10 @@
 //! meanwhile. Every client's every version is looked up in the order in which they were written.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use maille_tests::admin::Client;
 use maille_tests::client;
 use maille_tests::cluster::{self, Cluster};
 use maille_tests::fleet::Fleet;
@@ -81,28 +82,38 @@ impl Watched {
     }
 }
 
-/// Writes until it is acknowledged, through one controller after the other.
-async fn write(cluster: &Cluster, number: u64) -> anyhow::Result<()> {
-    let document = marked(number);
-    let mut turn = 0;
-    wait::until(
-        &format!("change {number} is written"),
-        WRITE_LIMIT,
-        async || {
+/// Who writes: through one controller as long as that answers.
+#[derive(Default)]
+struct Writer {
+    way: Option<Client>,
+    turn: usize,
+}
+
+impl Writer {
+    /// Writes until it is acknowledged.
+    async fn write(&mut self, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
+        let document = marked(number);
+        let deadline = Instant::now() + WRITE_LIMIT;
+        loop {
+            let tried = tokio::time::timeout(TRY_LIMIT, self.try_once(cluster, &document)).await;
+            match tried.context("no answer").flatten() {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() > deadline => {
+                    return Err(why.context(format!("change {number}")));
+                }
+                Err(_) => (self.way, self.turn) = (None, self.turn + 1),
+            }
+        }
+    }
+
+    async fn try_once(&mut self, cluster: &Cluster, document: &str) -> anyhow::Result<()> {
+        if self.way.is_none() {
             let running = cluster.running();
-            let at = running[turn % running.len()];
-            turn += 1;
-            let tried = async {
-                let mut admin = cluster.admin(at).await?;
-                cluster::apply(&mut admin, &document).await
-            };
-            tokio::time::timeout(TRY_LIMIT, tried)
-                .await
-                .context("no answer")?
-        },
-    )
-    .await?;
-    Ok(())
+            self.way = Some(cluster.admin(running[self.turn % running.len()]).await?);
+        }
+        let way = self.way.as_mut().context("it was just found")?;
+        cluster::apply(way, document).await.map(drop)
+    }
 }
 
 /// One controller killed, stopped as a paused machine is, or asked to let another lead.
@@ -174,9 +185,9 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
     let names = fleet_names.chain(sidecars.iter().map(Sidecar::node));
     let mut watched: Vec<Watched> = names.map(Watched::new).collect();
 
-    let mut under_way = None;
+    let (mut writer, mut under_way) = (Writer::default(), None);
     for number in 1..=CHANGES {
-        write(&cluster, number).await?;
+        writer.write(&cluster, number).await?;
         if number % SWITCH_EVERY == 0 {
             fleet.switch(random.random_range(0..CLIENTS));
             look(&fleet, &sidecars, &mut watched).await?;
