@@ -1,17 +1,21 @@
 //! Certificates of a test's own: by a join token from the identity service, as every sidecar gets its own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use anyhow::Context;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::ClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,6 +35,14 @@ pub struct Caller {
     key: PrivateKeyDer<'static>,
 }
 
+/// A caller's file.
+#[derive(Deserialize)]
+struct Kept {
+    account: String,
+    chain: Vec<String>,
+    key: String,
+}
+
 impl Caller {
     /// A TLS connection with its certificate. The server's is not looked at: the test started it.
     ///
@@ -45,6 +57,36 @@ impl Caller {
         secure(server, self.tls(alpn)?, name.to_owned())
             .await
             .with_context(|| format!("{} calls {server}", self.account))
+    }
+
+    /// Keeps certificate and key in a file, for a process of its own.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, file: &Path) -> anyhow::Result<()> {
+        let der = |one: &CertificateDer<'static>| BASE64_STANDARD.encode(one);
+        let chain: Vec<String> = self.chain.iter().map(der).collect();
+        let key = BASE64_STANDARD.encode(self.key.secret_der());
+        let kept = json!({"account": self.account, "chain": chain, "key": key});
+        std::fs::write(file, kept.to_string()).context("keeping a certificate")
+    }
+
+    /// Takes them from there.
+    ///
+    /// # Errors
+    /// It is no such file.
+    pub fn load(file: &Path) -> anyhow::Result<Caller> {
+        let kept: Kept = serde_json::from_slice(&std::fs::read(file)?)?;
+        let chain = kept.chain.iter().map(|one| {
+            let der = BASE64_STANDARD.decode(one)?;
+            anyhow::Ok(CertificateDer::from(der))
+        });
+        let key = BASE64_STANDARD.decode(kept.key)?;
+        Ok(Caller {
+            account: kept.account,
+            chain: chain.collect::<anyhow::Result<_>>()?,
+            key: PrivateKeyDer::try_from(key).map_err(anyhow::Error::msg)?,
+        })
     }
 
     /// TLS with its certificate, for several connections. Each costs the server a whole handshake, as one that has never been there does.
@@ -111,7 +153,11 @@ fn config(own: Option<Own>, alpn: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-async fn secure(
+/// A TLS connection to a controller, with nothing said on it.
+///
+/// # Errors
+/// It cannot be reached, or refuses.
+pub async fn secure(
     server: SocketAddr,
     tls: Arc<ClientConfig>,
     name: String,

@@ -29,6 +29,8 @@ pub mod identity;
 
 pub mod fleet;
 
+pub mod stream;
+
 pub mod sidecar;
 
 pub mod mesh;

@@ -164,7 +164,7 @@ fn an_agent_for_grpc_keeps_files_and_one_for_envoy_does_not() {
         &[
             "agent.kind: \"nginx\": must be envoy or grpc",
             "agent.files: belongs to kind grpc; Envoy takes its certificate from the socket",
-            "agent.sockets: unknown field; the fields here are: socket, kind, files",
+            "agent.sockets: unknown field; the fields here are: kind, socket, files",
         ],
     );
     let long = format!("/{}", "s".repeat(107));

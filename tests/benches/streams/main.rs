@@ -1,142 +1,59 @@
-//! A thousand delta streams with TLS on one controller: how soon one changed endpoint is acknowledged by all, what a push costs the server in CPU,
-//! and what a stream costs it in memory. This process is the generator. `make bench` runs it.
+//! Thousands of delta streams with TLS on one of three controllers, real Envoys among them: how soon one changed endpoint is acknowledged by
+//! all, what a push costs the server in CPU, what a stream costs it in memory, and how soon all are served again after the controller
+//! was killed. `make bench` runs it; `STREAMS` (sizes, with commas), `ENVOYS` and `CHANGES` make it shorter.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod anchors;
+mod fleet;
+mod generator;
+mod measure;
+mod setting;
 
-use anyhow::{Context, bail};
-use maille_tests::account;
-use maille_tests::cluster::Cluster;
-use maille_tests::identity;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use anyhow::Context;
 
-use crate::stream::Event;
+use crate::measure::Figures;
+use crate::setting::Setting;
 
-mod stream;
-
-/// How many streams.
-const STREAMS: usize = 1000;
+/// The sizes that are measured, unless `STREAMS` says others.
+const SIZES: &str = "1000,5000,10000";
+/// Real Envoys, each with its agent; 66 MB apiece.
+const ENVOYS: usize = 20;
 /// How many endpoint changes; figures are over all of them.
 const CHANGES: usize = 30;
-/// Opened side by side: a storm is another bench.
-const OPENING: usize = 16;
-/// For everything that is waited for.
-const LIMIT: Duration = Duration::from_secs(120);
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("generate") => {
+            let plan = arguments.get(2).context("a generator has a plan")?;
+            generator::run(&serde_json::from_str(plan)?)
+        }
+        _ => bench(),
+    }
+}
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
-    let cluster = Cluster::found(1).await?;
-    let controller = &cluster.controllers[0];
-    let server = controller.address("xds");
-    let pid = controller
-        .process
-        .as_ref()
-        .and_then(|process| process.pid())
-        .context("no process")?;
-    cluster.apply(&backend(0)).await?;
-    cluster.apply(SERVICE).await?;
-    let tls = identity::obtain(&cluster, "bench", "client")
-        .await?
-        .tls(b"h2")?;
-
-    let rest = account::memory(pid)?;
-    let (events, mut arrivals) = mpsc::unbounded_channel();
-    let mut streams = JoinSet::new();
-    let gate = Arc::new(Semaphore::new(OPENING));
-    let begin = Instant::now();
-    for id in 0..STREAMS {
-        let (tls, events, gate) = (tls.clone(), events.clone(), gate.clone());
-        streams.spawn(async move {
-            let permit = gate.acquire_owned().await?;
-            let (opened, mut first) = mpsc::unbounded_channel();
-            let listener: Arc<str> = "out/app.bench:80".into();
-            let run = stream::run(tls, server, format!("bench/client-{id}"), listener, opened);
-            let relay = async move {
-                let mut permit = Some(permit);
-                while let Some(event) = first.recv().await {
-                    permit.take();
-                    events.send(event)?;
-                }
-                anyhow::Ok(())
-            };
-            tokio::try_join!(run, relay)?;
-            anyhow::Ok(())
-        });
-    }
-    for _ in 0..STREAMS {
-        next(&mut arrivals, &mut streams).await?;
-    }
-    let opened = begin.elapsed();
-    let memory = account::memory(pid)?;
-
-    let before = account::cpu(pid)?;
-    let mut times = Vec::new();
-    for change in 1..=CHANGES {
-        let begin = Instant::now();
-        cluster.apply(&backend(change)).await?;
-        for _ in 0..STREAMS {
-            if let Event::Endpoints(at) = next(&mut arrivals, &mut streams).await? {
-                times.push(at.duration_since(begin).as_secs_f64() * 1e3);
-            }
-        }
-    }
-    let cpu = account::cpu(pid)?.saturating_sub(before);
-    times.sort_by(f64::total_cmp);
-    let quantile = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-
-    println!("{STREAMS} delta streams over mutual TLS, {CHANGES} changes of one endpoint");
-    println!("opened within            {:>8.1} s", opened.as_secs_f64());
+async fn bench() -> anyhow::Result<()> {
+    setting::raise_open_files()?;
+    let sizes = std::env::var("STREAMS").unwrap_or_else(|_| SIZES.to_owned());
+    let (envoys, changes) = (number("ENVOYS", ENVOYS)?, number("CHANGES", CHANGES)?);
+    let mut setting = Setting::prepare(envoys).await?;
     println!(
-        "RSS a stream             {:>8.1} KiB",
-        (memory.saturating_sub(rest)) as f64 / STREAMS as f64
+        "Delta streams over mutual TLS at one of three controllers, {envoys} Envoys beside them; medians over {changes} changes of one endpoint"
     );
-    println!(
-        "acknowledged, p50        {:>8.1} ms from the write's call",
-        quantile(0.5)
-    );
-    println!("acknowledged, p99        {:>8.1} ms", quantile(0.99));
-    println!(
-        "server CPU a push        {:>8.1} µs",
-        cpu.as_secs_f64() * 1e6 / times.len() as f64
-    );
+    println!("{}", Figures::HEAD);
+    for size in sizes.split(',') {
+        let size = size.trim().parse().context("STREAMS are numbers")?;
+        let figures = measure::run(&mut setting, size, changes).await?;
+        println!("{}", figures.line(size));
+    }
+    println!("{}", anchors::OTHERS);
     Ok(())
 }
 
-/// The next event, unless a stream ends or nothing comes.
-async fn next(
-    events: &mut mpsc::UnboundedReceiver<Event>,
-    streams: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<Event> {
-    tokio::select! {
-        event = events.recv() => event.context("every stream has ended"),
-        ended = streams.join_next() => match ended {
-            Some(ended) => bail!("a stream ended: {:?}", ended?),
-            None => bail!("every stream has ended"),
-        },
-        () = tokio::time::sleep(LIMIT) => bail!("nothing arrived within {LIMIT:?}"),
+fn number(name: &str, otherwise: usize) -> anyhow::Result<usize> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name} is a number")),
+        Err(_) => Ok(otherwise),
     }
-}
-
-const SERVICE: &str = "
-apiVersion: v1
-kind: Service
-metadata: {namespace: bench, name: app}
-spec:
-  selector: {app: app}
-  ports: [{name: http, port: 80, targetPort: 8080, appProtocol: http}]
-";
-
-/// A workload without a sidecar, at another address each time.
-fn backend(change: usize) -> String {
-    let (high, low) = (change / 250, change % 250 + 1);
-    format!(
-        "
-apiVersion: maille.dev/v1alpha1
-kind: Workload
-metadata: {{namespace: bench, name: app, labels: {{app: app}}}}
-spec: {{addresses: [\"127.9.{high}.{low}\"]}}
-"
-    )
 }

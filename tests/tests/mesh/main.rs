@@ -16,6 +16,7 @@ mod history;
 mod live;
 mod matches;
 mod members;
+mod pressure;
 mod refusals;
 mod retries;
 mod rollouts;

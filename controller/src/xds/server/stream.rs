@@ -10,7 +10,7 @@ use http_body::Frame;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 use xds_api::delta::{Response, Verdict};
 use xds_api::services::Service;
@@ -147,6 +147,7 @@ impl Stream {
     fn take(&mut self, request: Result<Option<Asked>, Status>) -> Result<(), Ended> {
         match request {
             Ok(Some(request)) => self.request(request),
+            Err(status) if is_own_fault(&status) => Err(status.into()),
             // The client has closed its half, or the connection is gone: either way it wants no more.
             Ok(None) | Err(_) => Err(Ended::ByClient),
         }
@@ -255,6 +256,14 @@ impl Stream {
             );
         }
     }
+}
+
+/// Whether a request was one that no client may send: too large, not a message, compressed. What else fails is the connection.
+fn is_own_fault(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
+    )
 }
 
 fn stopping() -> Status {

@@ -1,8 +1,10 @@
 //! The scenarios of a public conformance harness: one test a row of its table, each over its types, in both forms, with
 //! all types on one stream and each on its own. In every case the server says no more than it must.
 //!
-//! Services are `a`, `b`, …; each has one resource of every type. Left out is everything of listeners, and of clusters
-//! on a stream of their own, that are asked for by `*`: in the native dialect `*` is what the named listeners lead to.
+//! Services are `a`, `b`, …; each has one resource of every type. In the native dialect `*` is what the named listeners
+//! lead to; where it means everything of listeners or of clusters, an Envoy asks: `wildcard`.
+
+mod wildcard;
 
 use xds_api::conversation::Form;
 use xds_api::services::Service;

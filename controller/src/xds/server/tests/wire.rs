@@ -16,6 +16,7 @@ use xds_api::envoy::service::discovery::v3::{
     ResourceError,
 };
 use xds_api::google::protobuf::Any;
+use xds_api::node::Claim;
 use xds_api::services::Service;
 use xds_api::testing::RawStream;
 use xds_api::type_url::TypeUrl;
@@ -78,8 +79,20 @@ pub(super) async fn open_delta(
 }
 
 impl Talk {
-    /// Opens a stream with a request for these names.
+    /// Opens a native proxy's stream with a request for these names.
     pub(super) async fn open(
+        stage: &Stage,
+        service: &Service,
+        form: Form,
+        kind: TypeUrl,
+        names: &[&str],
+    ) -> Result<Self, Status> {
+        Self::open_as(&claim(), stage, service, form, kind, names).await
+    }
+
+    /// The same for another kind of client.
+    pub(super) async fn open_as(
+        client: &Claim,
         stage: &Stage,
         service: &Service,
         form: Form,
@@ -90,7 +103,7 @@ impl Talk {
         let stream = match form {
             Form::Delta => {
                 let first = DeltaDiscoveryRequest {
-                    node: Some(node()),
+                    node: Some(client.message()),
                     type_url: kind.to_string(),
                     resource_names_subscribe: listed.clone().collect(),
                     ..Default::default()
@@ -99,7 +112,7 @@ impl Talk {
             }
             Form::StateOfTheWorld => {
                 let first = DiscoveryRequest {
-                    node: Some(node()),
+                    node: Some(client.message()),
                     type_url: kind.to_string(),
                     resource_names: listed.clone().collect(),
                     ..Default::default()
