@@ -70,7 +70,8 @@ fn shares(given: &[u32]) -> Outcome<Vec<u32>> {
 }
 
 fn reached(share: u32, stage: Option<api::Stage>) {
-    let stage = stage.unwrap_or_default();
+    // A controller that was asked again does not count again.
+    let Some(stage) = stage else { return };
     say(&format!(
         "at {share}%: {} of {} clients that it concerns",
         stage.reached, stage.concerned

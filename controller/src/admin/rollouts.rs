@@ -104,6 +104,9 @@ impl Rollouts {
             })
         };
         let state = self.agreement.read().await?;
+        if let Some(applied) = state.answered(&request.client, request.sequence) {
+            return begun_before(&plan, &state, applied.clone());
+        }
         let everybody = stage(write.clone(), u32::MAX, request.share);
         let tried = tried(&state, author, everybody.clone()).accepted();
         tried.map_err(|refusal| plan.status(&refusal))?;
@@ -122,13 +125,9 @@ impl Rollouts {
         };
         let applied = self.agreement.propose(proposal).await?.accepted();
         let applied = applied.map_err(|refusal| plan.status(&refusal))?;
-        let begun = applied.objects.iter().any(|one| one.outcome != 0);
         Ok(api::StageResponse {
-            index: applied.index,
-            id: if begun { applied.index } else { 0 },
-            results: documents::results(&applied),
-            warnings: warnings(&plan, &state),
             stage: Some(concerned.stage(through)),
+            ..begun(&plan, &state, &applied)
         })
     }
 
@@ -139,6 +138,16 @@ impl Rollouts {
         request: api::MoveRolloutRequest,
     ) -> Result<api::MoveRolloutResponse, Status> {
         let state = self.agreement.read().await?;
+        if let Some(applied) = state.answered(&request.client, request.sequence) {
+            let applied = applied.clone().accepted();
+            let applied = applied.map_err(|refusal| refusal_status(&refusal))?;
+            return Ok(api::MoveRolloutResponse {
+                index: applied.index,
+                id: request.id,
+                results: documents::results(&applied),
+                stage: None,
+            });
+        }
         let under_way = state.mesh().rollout();
         let id = match (request.id, under_way) {
             (0, None) => return Err(Status::not_found("no rollout is under way")),
@@ -212,6 +221,30 @@ pub(super) fn describe(state: &State) -> Option<api::Rollout> {
         author: rollout.author().to_owned(),
         objects: rollout.keys().map(ToString::to_string).collect(),
     })
+}
+
+/// What is told of a beginning, but for how many it has reached.
+fn begun(plan: &Plan, state: &State, applied: &Applied) -> api::StageResponse {
+    let is_new = applied.objects.iter().any(|one| one.outcome != 0);
+    api::StageResponse {
+        index: applied.index,
+        id: if is_new { applied.index } else { 0 },
+        results: documents::results(applied),
+        warnings: warnings(plan, state),
+        stage: None,
+    }
+}
+
+/// The same to a caller that asks again because it has not heard the answer.
+fn begun_before(
+    plan: &Plan,
+    state: &State,
+    applied: Applied,
+) -> Result<api::StageResponse, Status> {
+    let applied = applied
+        .accepted()
+        .map_err(|refusal| plan.status(&refusal))?;
+    Ok(begun(plan, state, &applied))
 }
 
 fn warnings(plan: &Plan, state: &State) -> Vec<String> {

@@ -256,23 +256,32 @@ async fn a_rollout_that_was_left_is_seen_and_is_finished_or_aborted_by_hand() ->
 {
     let cluster = cluster(1).await?;
     let fleet = Fleet::start(&cluster, NAMESPACE, 4, LISTENER, "").await?;
-    let stage = async |mark: &str| {
+    let writer = maille_tests::cluster::writer;
+    let stage = async |mark: &str, client: String| {
         let request = xds_api::maille::v1::StageRequest {
             documents: vec![xds_api::maille::v1::Document {
                 file: "change.yaml".to_owned(),
                 text: marked(mark),
             }],
             share: 50,
-            client: maille_tests::cluster::writer(),
+            client,
             sequence: 1,
         };
         let stage = cluster.any().await?.stage(request).await?;
         Ok::<_, anyhow::Error>(stage.into_inner())
     };
-    let stage_of = stage("left").await?.stage.context("a stage")?;
+    let client = writer();
+    let first = stage("left", client.clone()).await?;
+    let stage_of = first.stage.context("a stage")?;
     ensure!(
         (stage_of.concerned, stage_of.reached) == (4, 2),
         "{stage_of:?}"
+    );
+    // Whoever has not heard the answer asks again, and is told the same.
+    let again = stage("left", client).await?;
+    ensure!(
+        (again.id, again.index) == (first.id, first.index),
+        "{again:?}"
     );
     let shown = cluster.cli(&["rollout"]).await?;
     ensure!(
@@ -292,7 +301,7 @@ async fn a_rollout_that_was_left_is_seen_and_is_finished_or_aborted_by_hand() ->
     ensure!(aborted.err.contains("is taken back"), "{aborted:?}");
     let (left, _) = seen(&fleet, "left");
     ensure!(left == 2, "{left} clients have seen it");
-    stage("finished").await?;
+    stage("finished", writer()).await?;
     let finished = cluster.cli(&["rollout", "finish", "--wait=20s"]).await?;
     ensure!(finished.err.contains("live at all"), "{finished:?}");
     let (all, sent) = seen(&fleet, "finished");
