@@ -10,6 +10,7 @@ mod packets;
 mod programs;
 mod server_hello;
 mod split;
+mod steady;
 mod strict;
 mod traffic;
 mod wire;

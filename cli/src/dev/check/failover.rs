@@ -12,9 +12,9 @@ use crate::args::dev::{Dev, Family, Protocol};
 use crate::dev::app::tally::Tally;
 use crate::dev::demo::{self, API_V1, API_V1_SPARE, FRESH, Target, WEB, Workload};
 use crate::dev::mesh::{Caller, Load, Mesh};
-use crate::dev::process::App;
 use crate::failure::{Failure, Outcome};
 
+use super::steady::Steady;
 use super::writers::{Writers, Written};
 use super::{Check, until};
 
@@ -33,8 +33,6 @@ const MEDIAN_LIMIT: Duration = Duration::from_millis(800);
 const ACCEPT_LIMIT: Duration = Duration::from_secs(30);
 /// Calls to the new destination, and new connections.
 const CALLS: u64 = 60;
-/// The steady load's connections: enough that the rate is kept while single calls are slow.
-const CONNECTIONS: u32 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
@@ -49,7 +47,7 @@ pub(super) async fn run(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
 
 async fn all(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     let writers = Writers::start(&mesh.controllers, "failover");
-    let mut steady = steady(args, mesh)?;
+    let mut steady = Steady::start(args, mesh)?;
     let mut checks = Vec::new();
     let mut times = Vec::new();
     let disturbances = [
@@ -73,22 +71,11 @@ async fn all(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     while times.len() < args.kills as usize {
         times.push(kill_leader(mesh, &writers).await?);
     }
-    let last = steady.stop().await?;
+    let (last, by_kind) = steady.stop().await?;
     let written = writers.stop(&mesh.controllers).await?;
-    checks.push(failover_time(times, &last));
+    checks.push(failover_time(times, &last, &by_kind));
     checks.push(no_write_lost(&written));
     Ok(checks)
-}
-
-fn steady(args: &Dev, mesh: &mut Mesh) -> Outcome<App> {
-    let target = mesh.target(&WEB, demo::API, Family::V4);
-    mesh.client(
-        Caller::Workload(WEB),
-        &Load {
-            connections: CONNECTIONS,
-            ..Load::steady(Protocol::Http1, target, args.rate)
-        },
-    )
 }
 
 /// One disturbance, with everything that has to go well meanwhile.
@@ -96,9 +83,9 @@ async fn disturbed(
     args: &Dev,
     mesh: &mut Mesh,
     writers: &Writers,
-    before: App,
+    before: Steady,
     (disturbance, name, fresh): (Disturbance, &str, Target),
-) -> Outcome<(Check, App, Option<Duration>)> {
+) -> Outcome<(Check, Steady, Option<Duration>)> {
     let since = Instant::now();
     let victim = disturb(mesh, disturbance).await?;
     // Only what is sent from here on was certainly not accepted before.
@@ -121,9 +108,9 @@ async fn disturbed(
             },
         )
         .await?;
-    let old = before.stop().await?;
-    let mut restarted = steady(args, mesh)?;
-    restarted.next_tally().await?;
+    let (old, by_kind) = before.stop().await?;
+    let mut restarted = Steady::start(args, mesh)?;
+    restarted.counting().await?;
     let time = accepted(writers, since, done).await?;
     let accepted = time.is_some();
     if let Some(victim) = victim {
@@ -137,7 +124,7 @@ async fn disturbed(
         "callsMeanwhile": counts(&probes),
         "newDestination": counts(&fresh_calls),
         "newConnections": counts(&connections),
-        "steadyLoad": counts(&old),
+        "steadyLoad": by_kind,
         "clientRestarted": true,
     });
     Ok((
@@ -244,7 +231,7 @@ async fn kill_leader(mesh: &mut Mesh, writers: &Writers) -> Outcome<Duration> {
     })
 }
 
-fn failover_time(mut times: Vec<Duration>, load: &Tally) -> Check {
+fn failover_time(mut times: Vec<Duration>, load: &Tally, by_kind: &Value) -> Check {
     let in_order = times
         .iter()
         .map(|time| time.as_millis() as u64)
@@ -256,7 +243,7 @@ fn failover_time(mut times: Vec<Duration>, load: &Tally) -> Check {
         "medianMillis": median.as_millis() as u64,
         "limitMillis": MEDIAN_LIMIT.as_millis() as u64,
         "millis": in_order,
-        "steadyLoad": counts(load),
+        "steadyLoad": by_kind,
     });
     Check::calls("failover-time", load, median <= MEDIAN_LIMIT, detail)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use xds_api::generated::maille::v1 as api;
+use xds_api::node::GRPC_AGENTS;
 
 use crate::args::dev::{Dev, Family, Protocol};
 use crate::dev::demo::{self, GUEST, IDLE, WEB};
@@ -14,13 +15,12 @@ use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::failure::{Failure, Outcome};
 
 use super::failover::{counts, total};
+use super::steady::Steady;
 use super::{Check, until};
 
 /// The checks' names.
 pub(super) const NAMES: [&str; 2] = ["all-controllers-dead", "reconnect-without-resending"];
 
-/// The steady load's connections.
-const CONNECTIONS: u32 = 16;
 /// Calls to the idle destination, and new connections.
 const CALLS: u64 = 60;
 /// Requests a second through the sidecar that is killed.
@@ -72,13 +72,7 @@ async fn settled(mesh: &Mesh) -> Outcome {
 
 async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
     let api = mesh.target(&WEB, demo::API, Family::V4);
-    let steady = mesh.client(
-        Caller::Workload(WEB),
-        &Load {
-            connections: CONNECTIONS,
-            ..Load::steady(Protocol::Http1, api.clone(), args.rate)
-        },
-    )?;
+    let steady = Steady::start(args, mesh)?;
     let guest_target = mesh.target(&GUEST, demo::API, Family::V4);
     let guest_load = Load::steady(Protocol::Http1, guest_target, GUEST_RATE);
     let guest = mesh.client(Caller::Workload(GUEST), &guest_load)?;
@@ -107,10 +101,10 @@ async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
     let restarted = mesh.client(Caller::Workload(GUEST), &guest_load)?;
     sleep_until(end).await;
     let restarted = restarted.stop().await?;
-    let steady = steady.stop().await?;
+    let (steady, by_kind) = steady.stop().await?;
     let detail = json!({
         "outageSeconds": args.outage,
-        "steadyLoad": counts(&steady),
+        "steadyLoad": by_kind,
         "idleDestination": counts(&idle),
         "newConnections": counts(&connections),
         "throughTheSidecarBefore": counts(&guest),
@@ -160,10 +154,15 @@ async fn reconnected(mesh: &mut Mesh, before: &Before) -> Outcome<Check> {
         Ok((before.streams.keys().all(back), proxies.clone()))
     })
     .await?;
-    let resent = proxies
-        .iter()
+    // gRPC speaks the state of the world, in which a new stream begins with everything.
+    let is_whole = |proxy: &&api::Proxy| proxy.kind.starts_with(GRPC_AGENTS);
+    let bytes = |proxy: &api::Proxy| (proxy.node.clone(), proxy.resource_bytes);
+    let again = proxies.iter().filter(is_whole);
+    let again = again.map(bytes).collect::<BTreeMap<_, _>>();
+    let resent = proxies.iter().filter(|proxy| !is_whole(proxy));
+    let resent = resent
         .filter(|proxy| proxy.resource_bytes > 0)
-        .map(|proxy| (proxy.node.clone(), proxy.resource_bytes))
+        .map(bytes)
         .collect::<BTreeMap<_, _>>();
     let now = issued(mesh).await?;
     let certificates = now.workloads.saturating_sub(before.issued.workloads);
@@ -171,6 +170,7 @@ async fn reconnected(mesh: &mut Mesh, before: &Before) -> Outcome<Check> {
         "sidecars": before.streams.len(),
         "allBackAfterMillis": begun.elapsed().as_millis() as u64,
         "resourceBytesResent": resent,
+        "resourceBytesToGrpc": again,
         "newLeafCertificates": certificates,
         "newControllerCertificates": now.controllers.saturating_sub(before.issued.controllers),
         "streams": proxies.iter().map(|proxy| (proxy.node.clone(), Value::from(proxy.controller.clone()))).collect::<serde_json::Map<_, _>>(),
