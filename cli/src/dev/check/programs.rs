@@ -122,7 +122,7 @@ async fn cell(mesh: &mut Mesh, name: &str, (client, server): (&End, &End)) -> Ou
     let after = denials(mesh, &servers, NO_STRANGERS, stranger).await?;
     let counted = after.saturating_sub(before);
     let identity = client.caller.identity();
-    let seen = tally.identities.keys().all(|seen| *seen == identity);
+    let seen = tally.identities.keys().eq([&identity]);
     let mut detail = json!({
         "servers": tally.servers,
         "identity": if seen { json!(identity) } else { json!(tally.identities) },
