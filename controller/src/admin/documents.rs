@@ -134,14 +134,7 @@ impl Plan {
 
     /// What the state would answer. `apply` itself says so, on a copy that is thrown away.
     pub(super) fn try_on(&self, state: &State, author: &str) -> Applied {
-        let proposal = crate::model::Proposal {
-            author: author.to_owned(),
-            client: String::new(),
-            sequence: 0,
-            time_millis: state.time_millis(),
-            command: self.command(),
-        };
-        state.clone().apply(state.log_index() + 1, &proposal)
+        state.tried(author, self.command()).1
     }
 
     /// A refusal as the caller sees it: with the places in the documents that it is about.

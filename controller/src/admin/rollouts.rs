@@ -108,8 +108,8 @@ impl Rollouts {
             return begun_before(&plan, &state, applied.clone());
         }
         let everybody = stage(write.clone(), u32::MAX, request.share);
-        let tried = tried(&state, author, everybody.clone()).accepted();
-        tried.map_err(|refusal| plan.status(&refusal))?;
+        let (_, tried) = state.tried(author.as_str(), everybody.clone());
+        tried.accepted().map_err(|refusal| plan.status(&refusal))?;
         let preview = self
             .clients
             .preview(everybody, state.mesh().index())
@@ -251,17 +251,6 @@ fn warnings(plan: &Plan, state: &State) -> Vec<String> {
     let mut warnings = plan.warnings.clone();
     warnings.extend(plan.differences(state.mesh()));
     warnings
-}
-
-fn tried(state: &State, author: &Author, command: Command) -> Applied {
-    let proposal = Proposal {
-        author: author.to_string(),
-        client: String::new(),
-        sequence: 0,
-        time_millis: state.time_millis(),
-        command,
-    };
-    state.clone().apply(state.log_index() + 1, &proposal)
 }
 
 fn check_share(share: u32) -> Result<(), Status> {

@@ -38,6 +38,20 @@ impl State {
         applied
     }
 
+    /// The state that a command would lead to, and its answer. Nobody has proposed it.
+    pub fn tried(&self, author: &str, command: Command) -> (Self, Applied) {
+        let proposal = Proposal {
+            author: author.to_owned(),
+            client: String::new(),
+            sequence: 0,
+            time_millis: self.time_millis,
+            command,
+        };
+        let mut next = self.clone();
+        let applied = next.apply(self.log_index + 1, &proposal);
+        (next, applied)
+    }
+
     /// Moves past a log entry that holds no proposal.
     pub const fn skip(&mut self, log_index: u64) {
         self.log_index = log_index;

@@ -11,7 +11,7 @@ use xds_api::maille::v1 as api;
 
 use super::Shared;
 use crate::agreement::refusal_status;
-use crate::model::{Command, Proposal, State};
+use crate::model::{Command, State};
 use crate::xds::cache::{Cache, Published};
 use crate::xds::roster::Entry;
 use crate::xds::scope::Dialect;
@@ -96,7 +96,10 @@ pub(super) async fn preview(
 ) -> Result<api::Preview, Status> {
     let _turn = shared.asker.turn.lock().await;
     let (state, now) = settled(shared, index).await?;
-    let next = tried(&state, command)?;
+    let (next, applied) = state.tried("", command);
+    applied
+        .accepted()
+        .map_err(|refusal| refusal_status(&refusal))?;
     let Some(next) = now.followed_by(next.mesh()) else {
         return Ok(api::Preview::default());
     };
@@ -143,21 +146,6 @@ async fn settled(shared: &Shared, index: u64) -> Result<(Arc<State>, Arc<Publish
         }
         tokio::time::sleep(FOLLOW_PAUSE).await;
     }
-}
-
-/// The state after a command.
-fn tried(state: &State, command: Command) -> Result<State, Status> {
-    let proposal = Proposal {
-        author: String::new(),
-        client: String::new(),
-        sequence: 0,
-        time_millis: state.time_millis(),
-        command,
-    };
-    let mut next = state.clone();
-    let applied = next.apply(state.log_index() + 1, &proposal).accepted();
-    applied.map_err(|refusal| refusal_status(&refusal))?;
-    Ok(next)
 }
 
 /// A resource's change, however many clients it goes to.
