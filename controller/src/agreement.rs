@@ -52,6 +52,9 @@ pub trait RosterSource: fmt::Debug + Send + Sync + 'static {
     /// Every client that has a stream at this controller.
     fn proxies(&self) -> Vec<Proxy>;
 
+    /// How many streams there are.
+    fn streams(&self) -> usize;
+
     /// What a command would send to them, tried on a state of at least this mesh index.
     fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>>;
 }
@@ -60,6 +63,9 @@ pub trait RosterSource: fmt::Debug + Send + Sync + 'static {
 pub trait Peers: fmt::Debug + Send + Sync + 'static {
     /// Every client that has a stream at another controller; of those that do not answer within a second, nothing.
     fn proxies(&self) -> BoxFuture<'static, Vec<Proxy>>;
+
+    /// How many streams each of them has that answers within a second.
+    fn streams(&self) -> BoxFuture<'static, Vec<u64>>;
 
     /// What a command would send to the clients of every other controller, by the controllers' names.
     fn preview(

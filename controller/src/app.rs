@@ -19,6 +19,7 @@ mod readiness;
 mod reads;
 mod restore;
 mod signals;
+mod spread;
 
 use std::error::Error;
 use std::path::Path;

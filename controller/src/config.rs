@@ -51,6 +51,10 @@ pub struct Config {
     pub snapshot_every: u64,
     /// Entries kept in the log behind the snapshot, for followers that lag.
     pub keep_log: u64,
+    /// New connections a second at the xDS port, on the long run: their handshakes must not cost an election.
+    pub accept_per_second: u32,
+    /// New connections there that may come at once after a quiet time.
+    pub accept_burst: u32,
     /// How long a workload's certificate lives, seconds.
     pub leaf_lifetime_seconds: u64,
     /// A root brought along instead of one made at bootstrap.

@@ -481,6 +481,11 @@ impl Peers for Raft {
         Box::pin(async move { raft.ask_rosters().await })
     }
 
+    fn streams(&self) -> BoxFuture<'static, Vec<u64>> {
+        let raft = self.clone();
+        Box::pin(async move { raft.ask_streams().await })
+    }
+
     fn preview(
         &self,
         command: Command,

@@ -1,11 +1,13 @@
 //! Where tasks are started: each has a name, a vital one that ends takes the process with it, stages stop in reverse.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
@@ -57,7 +59,7 @@ impl Supervisor {
     /// Opens the next stage. Stages are stopped in the reverse of the order in which they were opened.
     pub fn stage(&mut self, name: &str) -> Stage {
         let stage = Stage {
-            name: name.to_owned(),
+            name: name.into(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             ended: self.ended.clone(),
@@ -85,7 +87,7 @@ impl Supervisor {
 /// Tasks that are stopped together. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    name: String,
+    name: Arc<str>,
     stopping: CancellationToken,
     tasks: TaskTracker,
     ended: mpsc::UnboundedSender<VitalTaskEnded>,
@@ -109,11 +111,31 @@ impl Stage {
         name: &str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.watch(name, true, runtime.spawn(task));
+        let running = runtime.spawn(task);
+        let (stage, task) = (self.name.to_string(), name.to_owned());
+        let (stopping, ended) = (self.stopping.clone(), self.ended.clone());
+        self.tasks.spawn(async move {
+            let reason = match running.await {
+                Ok(()) => "returned",
+                Err(failure) if failure.is_panic() => "panicked",
+                Err(_) => return,
+            };
+            if !stopping.is_cancelled() {
+                error!(stage, task, reason, "a vital task ended");
+                // Nobody listens once the process is already stopping.
+                ended
+                    .send(VitalTaskEnded {
+                        stage,
+                        task,
+                        reason,
+                    })
+                    .ok();
+            }
+        });
     }
 
     /// Starts a task that may end when its work is done: one connection, one stream.
-    pub fn task(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn task(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.task_on(&Handle::current(), name, task);
     }
 
@@ -121,10 +143,17 @@ impl Stage {
     pub fn task_on(
         &self,
         runtime: &Handle,
-        name: &str,
+        name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.watch(name, false, runtime.spawn(task));
+        let stage = self.name.clone();
+        // There are tens of thousands of these: each is one task, without another that watches it.
+        let task = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                error!(stage = &*stage, task = name, "panicked");
+            }
+        };
+        self.tasks.spawn_on(task, runtime);
     }
 
     /// How many tasks the stage has now.
@@ -139,7 +168,7 @@ impl Stage {
 
     /// Tells the stage's tasks to end and waits for them within `STAGE_STOP_LIMIT`.
     pub async fn stop(&self) {
-        debug!(stage = self.name, tasks = self.tasks.len(), "stopping");
+        debug!(stage = &*self.name, tasks = self.tasks.len(), "stopping");
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(STAGE_STOP_LIMIT, self.tasks.wait())
@@ -147,39 +176,13 @@ impl Stage {
             .is_err()
         {
             warn!(
-                stage = self.name,
+                stage = &*self.name,
                 tasks = self.tasks.len(),
                 "did not stop in time; going on without it"
             );
         } else {
-            info!(stage = self.name, "stopped");
+            info!(stage = &*self.name, "stopped");
         }
-    }
-
-    fn watch(&self, name: &str, vital: bool, running: JoinHandle<()>) {
-        let (stage, task) = (self.name.clone(), name.to_owned());
-        let (stopping, ended) = (self.stopping.clone(), self.ended.clone());
-        self.tasks.spawn(async move {
-            let reason = match running.await {
-                Ok(()) => "returned",
-                Err(failure) if failure.is_panic() => {
-                    error!(stage, task, "panicked");
-                    "panicked"
-                }
-                Err(_) => return,
-            };
-            if vital && !stopping.is_cancelled() {
-                error!(stage, task, reason, "a vital task ended");
-                // Nobody listens once the process is already stopping.
-                ended
-                    .send(VitalTaskEnded {
-                        stage,
-                        task,
-                        reason,
-                    })
-                    .ok();
-            }
-        });
     }
 }
 
@@ -187,7 +190,7 @@ impl Stage {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     #[tokio::test]
     async fn a_vital_task_that_ends_is_reported_by_name_and_an_ordinary_one_is_not() {

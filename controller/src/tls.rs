@@ -3,6 +3,7 @@
 mod accept;
 mod connect;
 mod rotating;
+mod serve;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use rustls::crypto::CryptoProvider;
 pub use accept::{AcceptLimits, Caller, Connection, accept};
 pub use connect::Connector;
 pub use rotating::RotatingCertificate;
+pub use serve::{Http2, Link, serve};
 
 /// The protocol that all of our ports speak inside TLS.
 pub const ALPN_H2: &[u8] = b"h2";

@@ -30,6 +30,13 @@ impl Controllers {
         order.shuffle(&mut rand::rng());
         order
     }
+
+    /// The same with one at the end: it has just ended a connection, because it stops or has too many.
+    pub fn shuffled_after(&self, last: Option<&HostPort>) -> Vec<HostPort> {
+        let mut order = self.shuffled();
+        order.sort_by_key(|one| Some(one) == last);
+        order
+    }
 }
 
 impl fmt::Display for Controllers {

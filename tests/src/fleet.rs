@@ -58,6 +58,21 @@ impl Fleet {
         listener: &'static str,
         refused: &'static str,
     ) -> anyhow::Result<Fleet> {
+        let places = (0..count).map(|number| number % cluster.controllers.len());
+        Fleet::start_at(cluster, namespace, places, listener, refused).await
+    }
+
+    /// The same with a client at each of these controllers, by their places.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub async fn start_at(
+        cluster: &Cluster,
+        namespace: &str,
+        places: impl IntoIterator<Item = usize>,
+        listener: &'static str,
+        refused: &'static str,
+    ) -> anyhow::Result<Fleet> {
         let own = identity::obtain(cluster, namespace, ACCOUNT).await?;
         let mut fleet = Fleet {
             namespace: namespace.to_owned(),
@@ -65,15 +80,14 @@ impl Fleet {
             switches: Vec::new(),
             tasks: JoinSet::new(),
         };
-        for number in 0..count {
+        for (number, place) in places.into_iter().enumerate() {
             let controllers = cluster.controllers.iter();
             let mut way = Way {
                 tls: own.tls(b"h2")?,
                 controllers: controllers.map(|one| one.address("xds")).collect(),
                 switch: Arc::default(),
             };
-            way.controllers
-                .rotate_left(number % cluster.controllers.len());
+            way.controllers.rotate_left(place);
             let channel = identity::channel(Arc::clone(&way.tls), way.controllers[0]).await?;
             let mut client = FakeClient::new(Node {
                 id: fleet.node(number),

@@ -178,6 +178,10 @@ impl RosterSource for Roster {
         self.0.proxies()
     }
 
+    fn streams(&self) -> usize {
+        self.0.streams()
+    }
+
     fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>> {
         let xds = self.0.clone();
         Box::pin(async move { xds.preview(command, index).await })

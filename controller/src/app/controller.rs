@@ -11,7 +11,7 @@ use super::consensus::{self, Consensus};
 use super::gauges::Gauges;
 use super::ports::Ports;
 use super::reads::RaftReads;
-use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals};
+use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals, spread};
 use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
 use crate::config::Config;
@@ -119,6 +119,7 @@ async fn start(
     let stage = supervisor.stage("xds");
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
     consensus.answer_peers(leases, xds.clone());
+    spread::watch(&stage, xds.clone(), consensus.raft.clone());
     let routes = xds
         .add_to(Routes::default())
         .add_service(IdentityService::server(
@@ -126,7 +127,7 @@ async fn start(
             config.secrets.clone(),
         ))
         .add_service(registration);
-    mesh_port::serve(&stage, ports.xds, server_tls.config(), routes);
+    mesh_port::serve(&stage, ports.xds, server_tls.config(), &config, routes);
 
     let stage = supervisor.stage("admin");
     let families = Families {

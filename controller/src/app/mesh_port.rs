@@ -6,44 +6,36 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tracing::error;
 
+use crate::config::Config;
 use crate::supervise::Stage;
-use crate::tls::{self, AcceptLimits};
+use crate::tls::{self, AcceptLimits, Http2};
 
-/// A whole mesh reconnects after a controller's death: its handshakes must not cost an election, so they come at a pace.
-const LIMITS: AcceptLimits = AcceptLimits {
-    handshakes: 64,
-    per_second: 500,
-    burst: 1000,
+/// A whole mesh reconnects after a controller's death: of its handshakes so many are under way at once.
+const HANDSHAKES: usize = 64;
+/// A sidecar has one stream and a call or two at once; an agent relays a few.
+const BOUNDS: Http2 = Http2 {
+    keepalive: Duration::from_secs(15),
+    keepalive_timeout: Duration::from_secs(10),
+    streams: 64,
 };
-/// A client that is gone without a word is found after this and a timeout.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How long a client may take to answer a ping.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls at once on one connection: a sidecar has one stream and a call or two; an agent relays a few.
-const STREAMS: u32 = 64;
 
 /// Serves until the stage stops; streams end then by themselves.
 pub(super) fn serve(
     stage: &Stage,
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    tls: Arc<ServerConfig>,
+    config: &Config,
     routes: Routes,
 ) {
-    let connections = tls::accept(stage, "xds", listener, config, LIMITS);
-    let stopping = stage.stopping();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(STREAMS)
-        .tcp_nodelay(true)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, stopping.cancelled_owned());
+    let limits = AcceptLimits {
+        handshakes: HANDSHAKES,
+        per_second: config.accept_per_second,
+        burst: config.accept_burst,
+    };
+    let connections = tls::accept(stage, "xds", listener, tls, limits);
+    let serving = stage.clone();
     stage.vital("xds port", async move {
-        if let Err(failure) = server.await {
-            error!(%failure, "the xDS port failed");
-        }
+        tls::serve(&serving, connections, BOUNDS, routes.prepare()).await;
     });
 }

@@ -16,10 +16,14 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 const KEEP_LOG: u64 = 5_000;
 /// A leaf lives a day unless configured: about nine hours without any controller are then survivable.
 const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Below this, renewals alone would be a load, and clock skew would bite.
-const MIN_LEAF_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// Below this, renewals alone would be a load, and a controller that restarts would cost certificates.
+const MIN_LEAF_LIFETIME: Duration = Duration::from_secs(60);
 /// An issuer lives 72 h and is renewed after 24: a leaf that could outlive what is left would be cut short always.
 const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+/// New connections of sidecars a second: a handshake is half a millisecond of CPU, so a storm of them leaves most of a core to the rest.
+const ACCEPT_PER_SECOND: u32 = 500;
+/// New connections that may come at once after a quiet time.
+const ACCEPT_BURST: u32 = 1_000;
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -71,6 +75,8 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let admin_socket = file.text("adminSocket", mistakes);
     let founding = read_founding(&mut file, mistakes);
     let snapshots = read_snapshots(&mut file, mistakes);
+    let accept_per_second = read_count(&mut file, "acceptPerSecond", ACCEPT_PER_SECOND, mistakes);
+    let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
     let log = read_log(&mut file, mistakes);
@@ -88,6 +94,8 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "joinTokenFile",
             "snapshotEvery",
             "keepLog",
+            "acceptPerSecond",
+            "acceptBurst",
             "leafLifetime",
             "root",
             "log",
@@ -110,6 +118,8 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         join_token_file,
         snapshot_every: snapshots.0,
         keep_log: snapshots.1,
+        accept_per_second,
+        accept_burst,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
         log,
@@ -335,6 +345,21 @@ fn read_snapshots(file: &mut Fields, mistakes: &mut Mistakes) -> (u64, u64) {
     (every, keep)
 }
 
+/// A number of at least one.
+fn read_count(file: &mut Fields, name: &'static str, default: u32, mistakes: &mut Mistakes) -> u32 {
+    let Some(At { field, line, value }) = file.number(name, mistakes) else {
+        return default;
+    };
+    match u32::try_from(value) {
+        Ok(value @ 1..) => value,
+        _ => {
+            let text = format!("is {value}; use 1 or more, or leave it out for {default}");
+            mistakes.add(field, line, text);
+            default
+        }
+    }
+}
+
 fn read_leaf_lifetime(file: &mut Fields, mistakes: &mut Mistakes) -> Duration {
     let Some(At { field, line, value }) = file.text("leafLifetime", mistakes) else {
         return LEAF_LIFETIME;
@@ -349,7 +374,7 @@ fn read_leaf_lifetime(file: &mut Fields, mistakes: &mut Mistakes) -> Duration {
             mistakes.add(
                 field,
                 line,
-                format!("`{value}` is out of range; use 5m to 48h"),
+                format!("`{value}` is out of range; use 1m to 48h"),
             );
             LEAF_LIFETIME
         }

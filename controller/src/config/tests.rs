@@ -89,7 +89,11 @@ fn relations_between_fields_are_checked() {
             "bootstrapExpect: 1\nlog: {level: '=,', format: xml}",
             "`xml` is no format",
         ),
-        ("bootstrapExpect: 1\nleafLifetime: 1m", "use 5m to 48h"),
+        ("bootstrapExpect: 1\nleafLifetime: 30s", "use 1m to 48h"),
+        (
+            "bootstrapExpect: 1\nacceptPerSecond: 0",
+            "is 0; use 1 or more, or leave it out for 500",
+        ),
         ("bootstrapExpect: 1\nsnapshotEvery: 0", "must be 1 or more"),
     ] {
         let text = SMALLEST.replace("bootstrapExpect: 1", change);

@@ -21,9 +21,12 @@ impl Raft {
     /// The xDS clients of every other controller that answers.
     pub(super) async fn ask_rosters(&self) -> Vec<proto::Proxy> {
         let others = self.others();
-        let rosters = others.map(|(core, id)| self.roster_of(core, id));
+        let rosters = others.map(|(core, id)| self.roster_of(core, id, false));
         let rosters = futures_util::future::join_all(rosters).await;
-        rosters.into_iter().flatten().collect()
+        let proxies = rosters.into_iter().flatten().flat_map(|one| one.proxies);
+        proxies
+            .filter_map(|bytes| proto::Proxy::decode(bytes).ok())
+            .collect()
     }
 
     /// What a command would send to the clients of every other controller, by the controllers' names.
@@ -54,24 +57,35 @@ impl Raft {
         })
     }
 
-    async fn roster_of(&self, core: Arc<Core>, node: NodeId) -> Vec<proto::Proxy> {
-        let Some((mut client, envelope)) = self.within(|| core.call(node)) else {
-            return Vec::new();
-        };
+    /// How many xDS streams each other controller that answers has.
+    pub(super) async fn ask_streams(&self) -> Vec<u64> {
+        let others = self.others();
+        let counts = others.map(|(core, id)| self.roster_of(core, id, true));
+        let counts = futures_util::future::join_all(counts).await;
+        counts
+            .into_iter()
+            .flatten()
+            .map(|one| one.streams)
+            .collect()
+    }
+
+    async fn roster_of(
+        &self,
+        core: Arc<Core>,
+        node: NodeId,
+        count_only: bool,
+    ) -> Option<proto::RosterResponse> {
+        let (mut client, envelope) = self.within(|| core.call(node))?;
         let mut request = tonic::Request::new(proto::RosterRequest {
             envelope: Some(envelope),
+            count_only,
         });
         request.set_timeout(ROSTER_LIMIT);
         match client.roster(request).await {
-            Ok(answer) => answer
-                .into_inner()
-                .proxies
-                .into_iter()
-                .filter_map(|bytes| proto::Proxy::decode(bytes).ok())
-                .collect(),
+            Ok(answer) => Some(answer.into_inner()),
             Err(status) => {
                 tracing::debug!(node, %status, "no roster");
-                Vec::new()
+                None
             }
         }
     }

@@ -406,12 +406,19 @@ impl Peer for Service {
             request.get_ref().envelope.as_ref(),
             request.extensions().get(),
         )?;
-        let proxies = self.clients()?.proxies();
+        let clients = self.clients()?;
+        let proxies = match request.get_ref().count_only {
+            true => Vec::new(),
+            false => clients.proxies(),
+        };
         let proxies = proxies
             .iter()
             .map(|proxy| prost::Message::encode_to_vec(proxy).into())
             .collect();
-        Ok(Response::new(proto::RosterResponse { proxies }))
+        Ok(Response::new(proto::RosterResponse {
+            proxies,
+            streams: clients.streams() as u64,
+        }))
     }
 
     async fn preview_here(

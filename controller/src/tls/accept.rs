@@ -77,6 +77,13 @@ pub struct Connection {
     caller: Caller,
 }
 
+impl Connection {
+    /// Who is at the other end.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = Caller;
 

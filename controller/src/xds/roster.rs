@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use xds_api::maille::v1::Proxy;
 
 use super::session::Session;
+use crate::tls::Link;
 
 /// What does not change while a stream lives.
 #[derive(Debug, Clone)]
@@ -35,6 +36,7 @@ struct Live {
 #[derive(Debug)]
 struct Record {
     client: Client,
+    link: Link,
     connected_at: i64,
     live: Mutex<Live>,
 }
@@ -65,7 +67,7 @@ impl Roster {
     }
 
     /// Notes a stream until the returned value is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, client: Client) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, client: Client, link: Link) -> Entry {
         let live = Live {
             clean_through: 0,
             behind_since: Some(Instant::now()),
@@ -75,6 +77,7 @@ impl Roster {
         };
         let record = Arc::new(Record {
             client,
+            link,
             connected_at: unix_seconds(),
             live: Mutex::new(live),
         });
@@ -90,6 +93,16 @@ impl Roster {
     /// How many streams there are.
     pub(crate) fn len(&self) -> usize {
         self.records().len()
+    }
+
+    /// Tells the connections of so many streams to leave, of those first that have been here longest: who has come from another controller just
+    /// now is not sent on. Answers how many there were.
+    pub(crate) fn send_away(&self, count: usize) -> usize {
+        let leaving: Vec<Arc<Record>> = self.records().values().take(count).cloned().collect();
+        for record in &leaving {
+            record.link.leave();
+        }
+        leaving.len()
     }
 
     /// Every stream's client, by node.

@@ -91,7 +91,7 @@ impl Xds {
         Self { shared }
     }
 
-    /// Adds the gRPC services to a server. Their requests must carry a [`crate::tls::Caller`] in their extensions.
+    /// Adds the gRPC services to a server. Their requests must carry a [`crate::tls::Caller`] and a [`crate::tls::Link`] in their extensions.
     pub fn add_to(&self, routes: Routes) -> Routes {
         service::add_to(routes, &self.shared)
     }
@@ -109,6 +109,12 @@ impl Xds {
     /// How many streams are open.
     pub fn streams(&self) -> usize {
         self.shared.roster.len()
+    }
+
+    /// Sends the clients of so many streams to other controllers, those first that have been here longest.
+    pub fn send_away(&self, count: usize) {
+        let sent = self.shared.roster.send_away(count);
+        self.shared.metrics.moved.inc_by(sent as u64);
     }
 
     /// SHA-256 over name and version of every native resource, by type (`CDS`, …), hexadecimal; and the mesh index that

@@ -61,6 +61,8 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 struct State {
     connection: Option<Connection>,
+    /// The controller of the connection before.
+    last: Option<HostPort>,
     backoff: Backoff,
     /// Until when nothing is tried, and why.
     paused: Option<(Instant, String)>,
@@ -70,6 +72,7 @@ impl Upstream {
     pub(super) fn new(controllers: Controllers, tasks: Tasks) -> Self {
         let state = State {
             connection: None,
+            last: None,
             backoff: Backoff::new(PAUSE.0, PAUSE.1),
             paused: None,
         };
@@ -102,8 +105,9 @@ impl Upstream {
         {
             return Err(Unreachable::Paused(why.clone()));
         }
-        match self.open(credentials).await {
+        match self.open(credentials, state.last.as_ref()).await {
             Ok(connection) => {
+                state.last = Some(HostPort::clone(&connection.controller));
                 state.backoff.reset();
                 state.paused = None;
                 state.connection = Some(connection.clone());
@@ -136,9 +140,13 @@ impl Upstream {
         }
     }
 
-    async fn open(&self, credentials: &Arc<Credentials>) -> Result<Connection, Unreachable> {
+    async fn open(
+        &self,
+        credentials: &Arc<Credentials>,
+        last: Option<&HostPort>,
+    ) -> Result<Connection, Unreachable> {
         let mut failure = Unreachable::Paused("no controller is named".to_owned());
-        for controller in self.controllers.shuffled() {
+        for controller in self.controllers.shuffled_after(last) {
             match self.open_to(controller, credentials).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {

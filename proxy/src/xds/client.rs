@@ -186,11 +186,13 @@ impl Conversation {
     async fn talk(&mut self) {
         self.pin_upstreams();
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        let mut last = None;
         loop {
-            for controller in self.settings.controllers.shuffled() {
+            for controller in self.settings.controllers.shuffled_after(last.as_ref()) {
                 let heard = self.stream(&controller).await;
                 self.save().await;
                 if heard {
+                    last = Some(controller);
                     backoff.reset();
                     break;
                 }

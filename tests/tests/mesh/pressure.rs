@@ -1,8 +1,11 @@
 //! A controller under pressure: clients that do what none should. Each gets a status and a text, or silence; its name is in the log; the
 //! controller's memory is bounded, and well-behaved clients are served beside it. Prints a table.
 
+mod moves;
 mod neighbours;
 mod offences;
+mod pace;
+mod silence;
 
 use std::time::Duration;
 

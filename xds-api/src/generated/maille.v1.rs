@@ -4158,6 +4158,9 @@ impl ::prost::Name for RenewLeasesResponse {
 pub struct RosterRequest {
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
+    /// Only how many there are.
+    #[prost(bool, tag = "2")]
+    pub count_only: bool,
 }
 impl ::prost::Name for RosterRequest {
     const NAME: &'static str = "RosterRequest";
@@ -4174,6 +4177,9 @@ pub struct RosterResponse {
     /// Encoded `maille.v1.Proxy` messages.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub proxies: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// How many streams there are.
+    #[prost(uint64, tag = "2")]
+    pub streams: u64,
 }
 impl ::prost::Name for RosterResponse {
     const NAME: &'static str = "RosterResponse";

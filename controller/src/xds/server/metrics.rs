@@ -28,6 +28,7 @@ pub(super) struct XdsMetrics {
     pub(super) resource_bytes: Counter,
     pub(super) nacks: Family<Labels, Counter>,
     pub(super) stuck: Counter,
+    pub(super) moved: Counter,
 }
 
 impl XdsMetrics {
@@ -54,6 +55,11 @@ impl XdsMetrics {
                 "xds_stuck_streams",
                 "xDS streams closed because the client read or answered nothing",
                 own.stuck.clone(),
+            );
+            registry.register(
+                "xds_moved_streams",
+                "xDS streams sent to other controllers because this one had more than its share",
+                own.moved.clone(),
             );
         });
         own

@@ -19,7 +19,7 @@ use super::admission::admit;
 use super::request::{Asked, RequestDecoder};
 use super::service::Pieces;
 use super::stream::{BEAT, Oddities, QUEUE, Stream};
-use crate::tls::Caller;
+use crate::tls::{Caller, Link};
 use crate::xds::cache::Published;
 use crate::xds::roster::Client;
 use crate::xds::scope::Dialect;
@@ -42,6 +42,8 @@ pub(super) async fn open(
     request: http::Request<Body>,
 ) -> Result<http::Response<Body>, Status> {
     let (head, body) = request.into_parts();
+    let link = head.extensions.get::<Link>().cloned();
+    let link = link.ok_or_else(|| Status::internal("the call came by no connection"))?;
     let caller = head.extensions.get::<Caller>();
     let spiffe_id = caller.and_then(Caller::spiffe_id).map(str::to_owned);
     let not_after = caller
@@ -69,13 +71,14 @@ pub(super) async fn open(
     let names_only = own.dialect == Dialect::Grpc;
     let session = Session::new(own.clone(), &shared.cache, view).speaking(form, names_only);
     let (out, pieces) = mpsc::channel(QUEUE);
-    let entry = shared.roster.enter(Client {
+    let client = Client {
         node: claim.id(),
         agent: claim.agent,
         version: claim.agent_version,
         spiffe_id: own.identity,
         certificate_not_after: not_after,
-    });
+    };
+    let entry = shared.roster.enter(client, link.clone());
     let metrics = shared.metrics.clone();
     metrics.streams.inc();
     let stream = Stream {
@@ -88,6 +91,7 @@ pub(super) async fn open(
         out,
         entry,
         metrics: metrics.clone(),
+        link,
         stopping: shared.stage.stopping(),
         expires: Instant::now() + until(not_after),
         heard: Instant::now(),

@@ -20,6 +20,7 @@ use super::frames::frames;
 use super::metrics::{Labels, XdsMetrics};
 use super::preview::Questions;
 use super::request::Asked;
+use crate::tls::Link;
 use crate::xds::cache::{Cache, Published};
 use crate::xds::roster::Entry;
 use crate::xds::session::Session;
@@ -45,6 +46,9 @@ pub(super) struct Stream {
     pub(super) out: mpsc::Sender<Frame<Bytes>>,
     pub(super) entry: Entry,
     pub(super) metrics: Arc<XdsMetrics>,
+    /// The connection that it came by.
+    pub(super) link: Link,
+    /// Cancelled once this controller stops; the link is told to leave then, too.
     pub(super) stopping: CancellationToken,
     /// The end of the client's certificate.
     pub(super) expires: Instant,
@@ -125,7 +129,7 @@ impl Stream {
                 Ok(())
             }
             () = tokio::time::sleep_until(self.beat_at) => self.beat().await,
-            () = self.stopping.cancelled() => Err(stopping().into()),
+            () = self.link.leaving() => Err(self.leaving().into()),
         }
     }
 
@@ -237,8 +241,19 @@ impl Stream {
         }
     }
 
+    fn leaving(&self) -> Status {
+        match self.stopping.is_cancelled() {
+            true => stopping(),
+            false => Status::unavailable(
+                "this controller has more than its share of clients: connect to another",
+            ),
+        }
+    }
+
+    /// With the stream goes its connection: what a client does not read would stay in its buffers.
     fn stuck(&self, what: &str) -> Ended {
         self.metrics.stuck.inc();
+        self.link.leave();
         Status::unavailable(format!(
             "nothing was {what} for {PATIENCE:?}: connect again"
         ))

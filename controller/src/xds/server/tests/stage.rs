@@ -22,7 +22,7 @@ use crate::model::tests::Log;
 use crate::model::{Applied, Command, Kind, Name, Proposal};
 use crate::pki::{Facts, Term};
 use crate::supervise::Supervisor;
-use crate::tls::Caller;
+use crate::tls::{Caller, Link};
 use crate::xds::translate::native::tests::sample;
 
 pub(super) const WEB: &str = "spiffe://test.mesh/ns/shop/sa/web";
@@ -91,8 +91,10 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let caller = caller(identity);
+        let link = Link::new(&stage.stopping());
         let identify = move |mut request: Request<()>| {
             request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(link.clone());
             Ok::<_, Status>(request)
         };
         let server = tonic::transport::Server::builder()
