@@ -20,6 +20,8 @@ use super::run_directory::RunDirectory;
 
 /// Founding a cluster takes a second; a busy machine may need longer.
 const FOUNDING_LIMIT: Duration = Duration::from_secs(60);
+/// Handing leadership over, ending streams, flushing.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How long a call may try in the ordinary course of the demo.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one controller is given to answer when all are asked for their view.
@@ -109,6 +111,15 @@ impl Controllers {
             Some(mut process) => process.kill().await,
             None => Ok(()),
         }
+    }
+
+    /// Restarts one as an operator does: it hands leadership over and ends, and is started again. Returns once all are ready.
+    pub(crate) async fn restart(&mut self, index: usize) -> Outcome {
+        if let Some(mut process) = self.members[index].process.take() {
+            process.stop(STOP_LIMIT).await?;
+        }
+        self.start(index)?;
+        self.ready().await
     }
 
     /// The cluster, by the sockets of all its controllers.

@@ -312,10 +312,21 @@ impl Mesh {
         target: Target,
         load: Load,
     ) -> Outcome<Tally> {
+        self.client_grpc(caller, target, &load)?
+            .done(COUNT_LIMIT)
+            .await
+    }
+
+    /// Starts such a program.
+    pub(crate) fn client_grpc(
+        &mut self,
+        caller: &Workload,
+        target: Target,
+        load: &Load,
+    ) -> Outcome<App> {
         self.clients += 1;
         let name = format!("client-{}", self.clients);
-        let client = self.ground.call_grpc(caller, target, (&name, &load))?;
-        client.done(COUNT_LIMIT).await
+        self.ground.call_grpc(caller, target, (&name, load))
     }
 
     /// Applies objects through any controller.

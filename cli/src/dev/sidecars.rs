@@ -335,6 +335,11 @@ impl Sidecar {
         if let Some(envoy) = &mut self.envoy {
             envoy.kill().await?;
         }
+        self.kill_own().await
+    }
+
+    /// Kills what is `maille-proxy` alone: of an Envoy, the agent.
+    pub(crate) async fn kill_own(&mut self) -> Outcome {
         match self.process.take() {
             Some(mut process) => process.kill().await,
             None => Ok(()),

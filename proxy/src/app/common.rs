@@ -10,7 +10,7 @@ use crate::drain::Drain;
 use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
 use crate::registration;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Directory, Snapshot};
 use crate::supervise::{Endings, Readiness, Tasks, tasks};
 use crate::telemetry::LogLevel;
 use crate::xds::{self, Xds};
@@ -114,6 +114,7 @@ impl Common {
             controllers: self.controllers,
             config: Arc::clone(&self.config),
             mesh,
+            told: (mesh == Mesh::Native).then(|| self.xds.snapshots().clone()),
         };
         let registration = registration::start(settings, self.identity, health, &self.tasks);
         info!(workload = %self.config.workload.node(), version = env!("CARGO_PKG_VERSION"), "started");

@@ -110,7 +110,7 @@ async fn serve_tunnel(
     mut respond: SendResponse<Bytes>,
 ) {
     let Some(view) = caller.view(port) else {
-        return answer(respond, None, refused(Failure::Denied)).await;
+        return answer(respond, None, refused(Failure::Refused)).await;
     };
     let may_be_http = !matches!(view.policy.protocol, Protocol::Tcp | Protocol::Tls);
     if !may_be_http && !view.allows(None) {

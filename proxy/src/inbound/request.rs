@@ -97,7 +97,8 @@ impl Caller {
         let started = Instant::now();
         let asked = Asked::of(&request);
         let Some(view) = self.view(port) else {
-            return (Failure::Denied.response(asked), Some(Failure::Denied));
+            // Nobody has looked at it: a peer's sidecar asks another endpoint.
+            return (Failure::Refused.response(asked), Some(Failure::Refused));
         };
         let (response, failure) = match self.forward(&view, request).await {
             Ok(response) => (response, None),

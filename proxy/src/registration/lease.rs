@@ -3,8 +3,9 @@
 use super::instance;
 use crate::config::Config;
 use crate::controllers::{Backoff, ConnectError, Controllers, connect};
-use crate::health::PortHealth;
+use crate::health::{Health, PortHealth};
 use crate::identity::{Credentials, Identity};
+use crate::snapshot::Snapshot;
 use crate::supervise::Tasks;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// What speaks at its mesh port.
     pub mesh: Mesh,
+    /// Where this proxy takes the traffic: what it is told. Until its own policy is there it would refuse everything.
+    pub told: Option<watch::Receiver<Arc<Snapshot>>>,
 }
 
 /// The registration as it stands.
@@ -169,8 +172,9 @@ impl Lease {
         }
     }
 
-    /// Until the time has come, the health has changed or a withdrawal is asked for.
+    /// Until the time has come, the health has changed, the policy has come or a withdrawal is asked for.
     async fn wait(&mut self, next: Next, at: Instant) -> Next {
+        let policy = policy(&mut self.settings.told);
         let told = async {
             match self.health.changed().await {
                 Ok(()) => {}
@@ -183,11 +187,25 @@ impl Lease {
             Some(done) = self.withdrawals.recv() => Next::Withdraw(done),
             () = tokio::time::sleep_until(at) => next,
             () = told => Next::Register,
+            () = policy => {
+                self.settings.told = None;
+                Next::Register
+            }
         }
     }
 
+    /// What is registered of the ports' health: nothing yet, as long as no traffic can be taken.
+    fn health(&mut self) -> PortHealth {
+        let mut health = self.health.borrow_and_update().clone();
+        let told = self.settings.told.as_ref();
+        if told.is_some_and(|told| told.borrow().inbound.is_none()) {
+            health.values_mut().for_each(|one| *one = Health::Unknown);
+        }
+        health
+    }
+
     async fn register(&mut self) -> Result<Duration, CallError> {
-        let health = self.health.borrow_and_update().clone();
+        let health = self.health();
         let request = RegisterRequest {
             instance: Some(instance(&self.settings.config, self.settings.mesh, &health)),
             generation: self.generation,
@@ -278,6 +296,17 @@ impl Lease {
             Some(error) => error.into(),
             None => CallError::Status(Status::unavailable("no controller is named")),
         })
+    }
+}
+
+/// Returns once the workload's own policy is there; never where nobody waits for it.
+async fn policy(told: &mut Option<watch::Receiver<Arc<Snapshot>>>) {
+    let there = match told {
+        Some(told) => told.wait_for(|told| told.inbound.is_some()).await.is_ok(),
+        None => false,
+    };
+    if !there {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::controllers::Controllers;
 use crate::fakes::{Authority, Caller, Controller, eventually, serve, spiffe};
 use crate::health::{Health, PortHealth};
 use crate::identity::{self, Stored};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Inbound, InboundPort, Mtls, Protocol, Snapshot};
 use crate::supervise::{Tasks, tasks};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -91,6 +91,10 @@ struct World {
 }
 
 async fn world() -> World {
+    world_told(None).await
+}
+
+async fn world_told(told: Option<watch::Receiver<Arc<Snapshot>>>) -> World {
     let authority = Authority::new();
     let directory = tempfile::tempdir().unwrap();
     let credentials = authority.credentials(&spiffe("shop", "web"));
@@ -118,6 +122,7 @@ async fn world() -> World {
         controllers,
         config,
         mesh: Mesh::Envoy,
+        told,
     };
     World {
         registration: start(settings, identity, receiver, &tasks),
@@ -161,6 +166,37 @@ async fn changed_health_is_told_at_once() {
             .find(|one| one.ends_with("80 Healthy, 81 Unhealthy"))
     };
     eventually("the change", told).await;
+    world.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_healthy_before_the_own_policy_is_there() {
+    let (snapshot, told) = watch::channel(Arc::new(Snapshot::default()));
+    let world = world_told(Some(told)).await;
+    let first = || world.fake.told().first().cloned();
+    let first = eventually("the registration", first).await;
+    assert!(first.ends_with("80 Unknown, 81 Unknown"), "{first}");
+    snapshot.send_modify(|snapshot| {
+        Arc::make_mut(snapshot).inbound = Some(Arc::new(Inbound {
+            namespace: "shop".into(),
+            workload: "web-1".into(),
+            identity: spiffe("shop", "web").into(),
+            ports: Default::default(),
+            default: Arc::new(InboundPort {
+                protocol: Protocol::Detect,
+                mtls: Mtls::Permissive,
+                rules: Vec::new(),
+                default_deny: false,
+            }),
+            upstreams: Vec::new(),
+        }));
+    });
+    let healthy = || {
+        let told = world.fake.told();
+        told.into_iter()
+            .find(|one| one.ends_with("80 Healthy, 81 Unknown"))
+    };
+    eventually("the health", healthy).await;
     world.tasks.stop().await;
 }
 

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	v3statuspb "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -27,12 +29,17 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/xds"
+	"google.golang.org/grpc/xds/csds"
 	"google.golang.org/protobuf/encoding/protowire"
+	anyproto "google.golang.org/protobuf/proto"
 )
 
 // Longer than a call takes when everything has to be asked for first; shorter than gRPC's own patience with a missing resource.
 const limit = 10 * time.Second
 const errorsKept = 8
+
+// Between two looks at what was told: a change lasts longer.
+const look = 3 * time.Millisecond
 
 // Messages are bytes here, whatever the type.
 type raw struct{}
@@ -212,6 +219,51 @@ func (t *tally) quantiles() latency {
 	return latency{len(t.took), at(0.5), at(0.99), at(1)}
 }
 
+func channelTo(target string, byXds bool) (*grpc.ClientConn, error) {
+	trust := insecure.NewCredentials()
+	if byXds {
+		var err error
+		if trust, err = xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: trust}); err != nil {
+			return nil, err
+		}
+	}
+	return grpc.NewClient(target, grpc.WithTransportCredentials(trust), grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
+}
+
+// Prints every change of the digits behind a mark in what it was told by xDS.
+func watch(byXds bool, arguments []string) error {
+	flags := flag.NewFlagSet("watch", flag.ExitOnError)
+	target := flags.String("target", "", "whom")
+	text := flags.String("mark", "", "what stands before the digits")
+	flags.Parse(arguments)
+	channel, err := channelTo(*target, byXds)
+	if err != nil {
+		return err
+	}
+	channel.Connect()
+	told, err := csds.NewClientStatusDiscoveryServer()
+	if err != nil {
+		return err
+	}
+	mark := regexp.MustCompile(regexp.QuoteMeta(*text) + `(\d+)`)
+	last := ""
+	for range time.Tick(look) {
+		state, err := told.FetchClientStatus(context.Background(), &v3statuspb.ClientStatusRequest{})
+		if err != nil {
+			return err
+		}
+		bytes, err := anyproto.Marshal(state)
+		if err != nil {
+			return err
+		}
+		if found := mark.FindSubmatch(bytes); found != nil && string(found[1]) != last {
+			last = string(found[1])
+			fmt.Println("mark", last)
+		}
+	}
+	return nil
+}
+
 func call(byXds bool, arguments []string) error {
 	flags := flag.NewFlagSet("call", flag.ExitOnError)
 	target := flags.String("target", "", "whom")
@@ -222,14 +274,7 @@ func call(byXds bool, arguments []string) error {
 	var headers []string
 	flags.Func("header", "name: value", func(one string) error { headers = append(headers, one); return nil })
 	flags.Parse(arguments)
-	trust := insecure.NewCredentials()
-	if byXds {
-		var err error
-		if trust, err = xdscreds.NewClientCredentials(xdscreds.ClientOptions{FallbackCreds: trust}); err != nil {
-			return err
-		}
-	}
-	channel, err := grpc.NewClient(*target, grpc.WithTransportCredentials(trust), grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
+	channel, err := channelTo(*target, byXds)
 	if err != nil {
 		return err
 	}
@@ -281,10 +326,10 @@ func run() error {
 		}
 		return syscall.Exec(own, os.Args, os.Environ())
 	}
-	roles := map[string]func(bool, []string) error{"serve": serve, "call": call}
+	roles := map[string]func(bool, []string) error{"serve": serve, "call": call, "watch": watch}
 	role, found := roles[flag.Arg(0)]
 	if !found {
-		return errors.New("say serve or call")
+		return errors.New("say serve, call or watch")
 	}
 	return role(*bootstrap != "", flag.Args()[1:])
 }

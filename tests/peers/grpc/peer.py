@@ -1,7 +1,8 @@
 """A gRPC client and a server of the demo's service, its messages written by hand so that no code is generated.
 
 `serve` answers `Hello{body}` with `Reply{server, xfcc, echo}` on every method; `call` makes calls and prints what came of them as `maille dev-app client`
-does. With `--bootstrap FILE` either has its configuration and its certificate by xDS. What a request's metadata ask for (`x-delay`, `x-code` with
+does: a number of calls, or with `--rate` so many a second until its standard input ends. `watch` calls now and then, and prints every change of the
+digits behind `--mark` in what it was told by xDS. With `--bootstrap FILE` either has its configuration and its certificate by xDS. What a request's metadata ask for (`x-delay`, `x-code` with
 `x-fail-first` or `x-fail-at`) the server does. `tests/peers/grpc-go` is the same in Go.
 """
 
@@ -9,6 +10,8 @@ import argparse
 import collections
 import json
 import os
+import re
+import sys
 import threading
 import time
 from concurrent import futures
@@ -17,6 +20,8 @@ METHOD = "/demo.Greeter/Hello"
 # Longer than a call takes when everything has to be asked for first; shorter than gRPC's own patience with a missing resource.
 LIMIT_SECONDS = 10
 WORKERS = 32
+# Between two looks at what was told: a change lasts longer.
+LOOK_SECONDS = 0.003
 ERRORS_KEPT = 8
 
 
@@ -108,7 +113,8 @@ class Tally:
                 self.errors.append(f"at {since} ms: {code}: {details}")
 
     def line(self, target):
-        took = sorted(self.took)
+        with self.lock:
+            took = sorted(self.took)
         at = lambda part: took[int(part * (len(took) - 1))] if took else 0
         latency = {"count": len(took), "p50": at(0.5), "p99": at(0.99), "max": at(1)}
         tally = {**self.counts, "connections": 1, "latency": latency, "errors": self.errors}
@@ -116,12 +122,29 @@ class Tally:
         return json.dumps({"to": target, "tally": tally, "recent": latency})
 
 
-def call(grpc, options):
+def channel_to(grpc, options):
     if options.bootstrap:
         insecure = grpc.experimental.insecure_channel_credentials()
-        channel = grpc.secure_channel(options.target, grpc.xds_channel_credentials(insecure))
-    else:
-        channel = grpc.insecure_channel(options.target)
+        return grpc.secure_channel(options.target, grpc.xds_channel_credentials(insecure))
+    return grpc.insecure_channel(options.target)
+
+
+def watch(grpc, options):
+    from grpc._cython import cygrpc
+
+    channel = channel_to(grpc, options)
+    channel.subscribe(lambda _: None, try_to_connect=True)
+    mark, last = re.compile(re.escape(options.mark).encode() + rb"(\d+)"), None
+    while True:
+        found = mark.search(cygrpc.dump_xds_configs())
+        if found and found[1] != last:
+            last = found[1]
+            print("mark", last.decode(), flush=True)
+        time.sleep(LOOK_SECONDS)
+
+
+def call(grpc, options):
+    channel = channel_to(grpc, options)
     method, tally = channel.unary_unary(options.method), Tally()
     metadata = [tuple(part.strip() for part in one.split(":", 1)) for one in options.header]
     request = encode(options.body)
@@ -135,8 +158,31 @@ def call(grpc, options):
             tally.failed(error.code().name, error.details())
 
     with futures.ThreadPoolExecutor(options.connections) as pool:
-        list(pool.map(once, range(options.count)))
+        if options.rate:
+            at_a_rate(pool, once, options, tally)
+        else:
+            list(pool.map(once, range(options.count)))
     print(tally.line(options.target), flush=True)
+
+
+def at_a_rate(pool, once, options, tally):
+    """Calls until standard input ends; counts are printed once a second."""
+    over = threading.Event()
+
+    def listen():
+        sys.stdin.read()
+        over.set()
+
+    def report():
+        while not over.wait(1):
+            print(tally.line(options.target), flush=True)
+
+    for work in (listen, report):
+        threading.Thread(target=work, daemon=True).start()
+    begun, number = time.monotonic(), 0
+    while not over.wait(max(0, begun + number / options.rate - time.monotonic())):
+        pool.submit(once, number)
+        number += 1
 
 
 def main():
@@ -146,10 +192,14 @@ def main():
     server = roles.add_parser("serve")
     server.add_argument("--listen", required=True)
     server.add_argument("--name", required=True)
+    watcher = roles.add_parser("watch")
+    watcher.add_argument("--target", required=True)
+    watcher.add_argument("--mark", required=True)
     caller = roles.add_parser("call")
     caller.add_argument("--target", required=True)
     caller.add_argument("--method", default=METHOD)
     caller.add_argument("--count", type=int, default=1)
+    caller.add_argument("--rate", type=int, default=0)
     caller.add_argument("--connections", type=int, default=1)
     caller.add_argument("--header", action="append", default=[])
     caller.add_argument("--body", default="hello")
@@ -160,7 +210,7 @@ def main():
     import grpc
     import grpc.experimental
 
-    {"serve": serve, "call": call}[options.role](grpc, options)
+    {"serve": serve, "call": call, "watch": watch}[options.role](grpc, options)
 
 
 main()

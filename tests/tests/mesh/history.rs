@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use maille_tests::admin::Client;
+use maille_tests::binaries::Grpc;
 use maille_tests::client;
 use maille_tests::cluster::{self, Cluster};
 use maille_tests::fleet::Fleet;
@@ -17,6 +18,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use serde_json::json;
+
+use crate::grpc::programs::{Watcher, target};
 
 /// Changes that are written, one after the other.
 const CHANGES: u64 = 10_000;
@@ -36,13 +39,10 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 const MARK: &str = "mark-";
 
 fn marked(number: u64) -> String {
-    let modifier = json!({"set": [{"name": "x-mark", "value": format!("{MARK}{number:09}")}]});
-    let filters = json!([{"type": "ResponseHeaderModifier", "responseHeaderModifier": modifier}]);
+    let header = json!({"name": "x-mark", "value": format!("{MARK}{number:09}")});
     let backends = json!([{"name": "told", "port": 80}]);
-    route(
-        "told",
-        &json!([{"filters": filters, "backendRefs": backends}]),
-    )
+    let marked = json!({"matches": [{"headers": [header]}], "backendRefs": backends});
+    route("told", &json!([marked, {"backendRefs": backends}]))
 }
 
 /// The mark in a text or a message.
@@ -181,8 +181,16 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
         let spec = json!({"serviceAccount": name, "upstreams": [upstream]});
         cluster.apply(&object("Workload", name, &spec)).await?;
     }
+    let mut programs = Vec::new();
+    for (name, library) in [("grpc-c-core", Grpc::C), ("grpc-go", Grpc::Go)] {
+        let target = target("told");
+        programs.push(Watcher::start(&cluster, name, library, (&target, MARK)).await?);
+    }
     let fleet_names = (0..CLIENTS).map(|number| fleet.node(number));
-    let names = fleet_names.chain(sidecars.iter().map(Sidecar::node));
+    let beside = programs.iter().map(|one| one.agent.node());
+    let names = fleet_names
+        .chain(sidecars.iter().map(Sidecar::node))
+        .chain(beside);
     let mut watched: Vec<Watched> = names.map(Watched::new).collect();
 
     let (mut writer, mut under_way) = (Writer::default(), None);
@@ -190,7 +198,7 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
         writer.write(&cluster, number).await?;
         if number % SWITCH_EVERY == 0 {
             fleet.switch(random.random_range(0..CLIENTS));
-            look(&fleet, &sidecars, &mut watched).await?;
+            look(&fleet, &sidecars, &mut programs, &mut watched).await?;
         }
         if number % TROUBLE_EVERY == 0 {
             under_way = trouble(&mut cluster, &mut random).await?;
@@ -202,7 +210,7 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
         }
     }
     wait::until("everybody has the last change", END_LIMIT, async || {
-        look(&fleet, &sidecars, &mut watched).await?;
+        look(&fleet, &sidecars, &mut programs, &mut watched).await?;
         let late = watched.iter().find(|one| one.last < CHANGES);
         ensure!(
             late.is_none(),
@@ -222,7 +230,12 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
 }
 
 /// Looks at what everybody has applied since the last look.
-async fn look(fleet: &Fleet, sidecars: &[Sidecar], watched: &mut [Watched]) -> anyhow::Result<()> {
+async fn look(
+    fleet: &Fleet,
+    sidecars: &[Sidecar],
+    programs: &mut [Watcher],
+    watched: &mut [Watched],
+) -> anyhow::Result<()> {
     for (number, watched) in watched.iter_mut().take(CLIENTS).enumerate() {
         for came in fleet.taken(number) {
             if let Some(number) = mark(came.body.as_deref().unwrap_or_default()) {
@@ -232,6 +245,12 @@ async fn look(fleet: &Fleet, sidecars: &[Sidecar], watched: &mut [Watched]) -> a
     }
     for (sidecar, watched) in sidecars.iter().zip(&mut watched[CLIENTS..]) {
         if let Some(number) = applied(sidecar).await? {
+            watched.see(number)?;
+        }
+    }
+    let rest = watched.iter_mut().skip(CLIENTS + sidecars.len());
+    for (program, watched) in programs.iter_mut().zip(rest) {
+        for number in program.marks()? {
             watched.see(number)?;
         }
     }

@@ -1,4 +1,4 @@
-//! Deaths of controllers under steady load: the leader killed, a follower killed, leadership handed over. During each an endpoint is replaced, a destination
+//! Deaths of controllers under steady load: the leader killed, a follower killed, leadership handed over, every controller restarted in turn. During each an endpoint is replaced, a destination
 //! is called for the first time, new connections are made and a client is restarted. Nothing may fail and no write may be lost.
 
 use std::time::Duration;
@@ -19,10 +19,11 @@ use super::writers::{Writers, Written};
 use super::{Check, until};
 
 /// The checks' names.
-pub(super) const NAMES: [&str; 5] = [
+pub(super) const NAMES: [&str; 6] = [
     "leader-killed",
     "follower-killed",
     "leadership-handed-over",
+    "controllers-restarted",
     "failover-time",
     "no-write-lost",
 ];
@@ -39,6 +40,7 @@ enum Disturbance {
     LeaderKilled,
     FollowerKilled,
     HandedOver,
+    RestartedInTurn,
 }
 
 pub(super) async fn run(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
@@ -54,6 +56,7 @@ async fn all(args: &Dev, mesh: &mut Mesh) -> Outcome<Vec<Check>> {
         Disturbance::LeaderKilled,
         Disturbance::FollowerKilled,
         Disturbance::HandedOver,
+        Disturbance::RestartedInTurn,
     ];
     for (number, disturbance) in disturbances.into_iter().enumerate() {
         let (check, next, time) = disturbed(
@@ -150,6 +153,12 @@ async fn accepted(writers: &Writers, since: Instant, done: Instant) -> Outcome<O
 async fn disturb(mesh: &mut Mesh, disturbance: Disturbance) -> Outcome<Option<usize>> {
     let leader = mesh.controllers.leader().await?;
     match disturbance {
+        Disturbance::RestartedInTurn => {
+            for member in 0..mesh.controllers.members.len() {
+                mesh.controllers.restart(member).await?;
+            }
+            Ok(None)
+        }
         Disturbance::LeaderKilled => mesh.controllers.kill(leader).await.map(|()| Some(leader)),
         Disturbance::FollowerKilled => {
             let follower = (leader + 1) % mesh.controllers.members.len();

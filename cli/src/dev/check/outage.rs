@@ -1,5 +1,5 @@
 //! No controller at all, for half a minute, under load: existing, idle and new connections go on, and a sidecar that is killed serves again from what it
-//! has on disk. Afterwards all reconnect, are sent nothing that they have, and need no new certificate.
+//! has on disk, and so does an Envoy's agent. Afterwards all reconnect, are sent nothing that they have, and need no new certificate.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use xds_api::generated::maille::v1 as api;
 use xds_api::node::GRPC_AGENTS;
 
 use crate::args::dev::{Dev, Family, Protocol};
-use crate::dev::demo::{self, GUEST, IDLE, WEB};
+use crate::dev::demo::{self, GUEST, IDLE, Kind, WEB};
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::failure::{Failure, Outcome};
 
@@ -72,7 +72,9 @@ async fn settled(mesh: &Mesh) -> Outcome {
 
 async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
     let api = mesh.target(&WEB, demo::API, Family::V4);
-    let steady = Steady::start(args, mesh)?;
+    let mut steady = Steady::start(args, mesh)?;
+    // A program that starts asks a controller first.
+    steady.counting().await?;
     let guest_target = mesh.target(&GUEST, demo::API, Family::V4);
     let guest_load = Load::steady(Protocol::Http1, guest_target, GUEST_RATE);
     let guest = mesh.client(Caller::Workload(GUEST), &guest_load)?;
@@ -97,6 +99,7 @@ async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
         )
         .await?;
     let guest = guest.stop().await?;
+    let agents = restart_agents(mesh).await?;
     let (apart, ready_after) = restart_sidecar(mesh, &guest_load).await?;
     let restarted = mesh.client(Caller::Workload(GUEST), &guest_load)?;
     sleep_until(end).await;
@@ -109,6 +112,7 @@ async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
         "newConnections": counts(&connections),
         "throughTheSidecarBefore": counts(&guest),
         "throughTheSidecarAfter": counts(&restarted),
+        "agentsReadyAfterMillis": agents,
         "sidecarReadyAfterMillis": ready_after.as_millis() as u64,
         "apart": {"sent": apart.sent, "failed": apart.failed, "why": "through the killed sidecar until it was ready again"},
     });
@@ -118,6 +122,23 @@ async fn outage(args: &Dev, mesh: &mut Mesh) -> Outcome<Check> {
         true,
         detail,
     ))
+}
+
+/// Kills the agents beside the fronts' Envoys, which go on with what they have, and starts them again: they have their certificates on disk. An Envoy
+/// itself keeps nothing of its configuration: it cannot be restarted without a controller.
+async fn restart_agents(mesh: &mut Mesh) -> Outcome<Vec<u64>> {
+    let mut times = Vec::new();
+    for set in mesh.sets.iter().filter(|set| set.kind == Kind::Envoy) {
+        let launcher = mesh.ground.launcher.clone();
+        let begun = Instant::now();
+        if let Some(sidecar) = mesh.sidecars.get_mut(set.web.name) {
+            sidecar.kill_own().await?;
+            sidecar.start(&launcher)?;
+        }
+        mesh.await_ready(&set.web).await?;
+        times.push(begun.elapsed().as_millis() as u64);
+    }
+    Ok(times)
 }
 
 /// Kills the guest's sidecar under load and starts it again. What fails until it is ready is counted apart.

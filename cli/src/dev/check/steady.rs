@@ -1,10 +1,10 @@
-//! The steady load of the checks that disturb the control plane: through every kind of sidecar that there is.
+//! The steady load of the checks that disturb the control plane: through every kind of sidecar that there is, and by a gRPC program without one.
 
 use serde_json::{Map, Value};
 
 use crate::args::dev::{Dev, Family, Protocol};
 use crate::dev::app::tally::Tally;
-use crate::dev::demo::{self, Kind, Set};
+use crate::dev::demo::{self, Kind, SPLIT, Set};
 use crate::dev::mesh::{Caller, Load, Mesh};
 use crate::dev::process::App;
 use crate::failure::Outcome;
@@ -29,7 +29,17 @@ impl Steady {
             };
             Ok((set.kind, mesh.client(Caller::Workload(set.web), &load)?))
         };
-        Ok(Steady(sets.iter().map(one).collect::<Outcome<_>>()?))
+        let mut clients = sets.iter().map(one).collect::<Outcome<Vec<_>>>()?;
+        if let Some(programs) = demo::programs(sets) {
+            let load = Load {
+                connections: CONNECTIONS,
+                ..Load::steady(Protocol::Grpc, "", args.rate)
+            };
+            // Its servers are a sidecar's and a program's.
+            let client = mesh.client_grpc(&programs.caller, SPLIT, &load)?;
+            clients.push((Kind::Grpc, client));
+        }
+        Ok(Steady(clients))
     }
 
     /// Waits until each has counted.

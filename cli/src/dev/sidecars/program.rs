@@ -93,7 +93,10 @@ impl Ground {
         let target = format!("xds:///{}.{NAMESPACE}.mesh:{}", target.service, target.port);
         let mut role = vec!["call".to_owned(), "--target".into(), target];
         let mut flag = |name: &str, value: String| role.extend([format!("--{name}"), value]);
-        flag("count", load.count.unwrap_or(1).to_string());
+        match load.count {
+            Some(count) => flag("count", count.to_string()),
+            None => flag("rate", load.rate.to_string()),
+        }
         flag("connections", load.connections.to_string());
         flag("body", load.body.clone());
         load.headers

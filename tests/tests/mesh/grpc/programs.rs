@@ -128,7 +128,7 @@ pub(super) async fn until(
 }
 
 /// What a program calls to reach port 80 of a service.
-pub(super) fn target(service: &str) -> String {
+pub(crate) fn target(service: &str) -> String {
     format!("xds:///{service}.{NAMESPACE}.mesh:80")
 }
 
@@ -196,6 +196,47 @@ impl Server {
             .apply(&object("AuthorizationPolicy", name, &spec))
             .await?;
         Ok(())
+    }
+}
+
+/// A program that notes every change of the digits behind a mark in what it was told by xDS.
+pub(crate) struct Watcher {
+    pub(crate) agent: Sidecar,
+    process: Process,
+    /// How much of what it printed has been taken.
+    taken: usize,
+}
+
+impl Watcher {
+    /// One beside an agent of its own.
+    pub(crate) async fn start(
+        cluster: &Cluster,
+        name: &str,
+        library: Grpc,
+        (target, mark): (&str, &str),
+    ) -> anyhow::Result<Watcher> {
+        let plan = Plan::caller(NAMESPACE, name).of(Kind::Grpc);
+        let agent = Sidecar::start(cluster, plan).await?;
+        let role = ["watch", "--target", target, "--mark", mark].map(str::to_owned);
+        let (program, arguments) = command(library, Some(&agent.grpc_bootstrap()), &role);
+        let process = Process::start(name, cluster.path(), &program, &arguments)?;
+        Ok(Watcher {
+            agent,
+            process,
+            taken: 0,
+        })
+    }
+
+    /// What it has noted since the last look.
+    pub(crate) fn marks(&mut self) -> anyhow::Result<Vec<u64>> {
+        self.process.alive()?;
+        let log = self.process.log();
+        let end = log.rfind('\n').map_or(0, |at| at + 1);
+        let new = log.get(self.taken..end).unwrap_or_default();
+        let digits = new.lines().filter_map(|line| line.strip_prefix("mark "));
+        let marks = digits.map(str::parse).collect::<Result<_, _>>()?;
+        self.taken = end;
+        Ok(marks)
     }
 }
 
