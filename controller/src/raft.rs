@@ -4,6 +4,7 @@
 //! election.
 
 mod clients;
+mod confirm;
 mod core;
 mod formation;
 mod leader;
@@ -463,7 +464,7 @@ impl Agreement for Raft {
 
     fn read(&self) -> BoxFuture<'static, Result<Arc<State>, AgreementError>> {
         let raft = self.clone();
-        Box::pin(async move { Ok(Self::read(&raft, Consistency::Default).await?.state) })
+        Box::pin(async move { Ok(Self::read(&raft, Consistency::Consistent).await?.state) })
     }
 
     fn renew_leases(

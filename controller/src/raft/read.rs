@@ -8,6 +8,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::time::Instant;
 use xds_api::maille::v1 as proto;
 
+use super::confirm::own_vote;
 use super::core::Core;
 use super::propose::Refused;
 use super::types::NodeId;
@@ -21,9 +22,10 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// How new an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// At least as new as every write that was answered before, by the leader's lease: clocks must run at about the same speed.
+    /// At least as new as every write that was answered before, by the leader's lease: clocks must run at about the same speed, and a leader
+    /// whose process stood still may give one last answer of before.
     Default,
-    /// The same, by asking a quorum.
+    /// The same without those conditions: a majority has confirmed the leader after the question.
     Consistent,
     /// Whatever this controller has applied.
     Stale,
@@ -53,7 +55,7 @@ impl Raft {
         loop {
             let leader = self.find_leader(deadline).await?;
             let index = match leader == core.node {
-                true => read_index(&core, by_quorum).await,
+                true => self.read_index(&core, by_quorum).await,
                 false => self.ask_index(&core, leader, by_quorum, deadline).await,
             };
             match index {
@@ -115,14 +117,24 @@ impl Raft {
         };
         super::status::silence(&core)
     }
+
+    /// On the leader: what must be applied before a read is as new as asked for.
+    pub(super) async fn read_index(&self, core: &Core, quorum: bool) -> Result<u64, Refused> {
+        if !quorum {
+            return linearized(core, ReadPolicy::LeaseRead).await;
+        }
+        let vote = own_vote(core).await?;
+        // Which of the two answers is a matter of time only: that no other leads is asked for below.
+        let index = match linearized(core, ReadPolicy::LeaseRead).await {
+            Err(Refused::Unavailable(_)) => linearized(core, ReadPolicy::ReadIndex).await?,
+            answer => answer?,
+        };
+        self.confirm(core, vote).await?;
+        Ok(index)
+    }
 }
 
-/// On the leader: what must be applied before a read is as new as asked for.
-pub(super) async fn read_index(core: &Core, quorum: bool) -> Result<u64, Refused> {
-    let policy = match quorum {
-        true => ReadPolicy::ReadIndex,
-        false => ReadPolicy::LeaseRead,
-    };
+async fn linearized(core: &Core, policy: ReadPolicy) -> Result<u64, Refused> {
     match core.engine.get_read_linearizer(policy).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {

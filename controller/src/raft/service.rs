@@ -18,7 +18,7 @@ use super::network::LARGEST_MESSAGE;
 use super::propose::Refused;
 use super::types::{NodeId, Types};
 use super::wire::{self, WireError};
-use super::{Raft, WRITE_LIMIT, read};
+use super::{Raft, WRITE_LIMIT, confirm};
 use crate::agreement::RosterSource;
 use crate::model::{Command, Proposal};
 use crate::peer_ca::PeerIdentity;
@@ -300,7 +300,7 @@ impl Peer for Service {
             request.get_ref().envelope.as_ref(),
             request.extensions().get(),
         )?;
-        let answer = match read::read_index(&core, request.get_ref().quorum).await {
+        let answer = match self.raft.read_index(&core, request.get_ref().quorum).await {
             Ok(index) => proto::read_index_response::Answer::LogIndex(index),
             Err(Refused::NotLeader) => {
                 proto::read_index_response::Answer::NotLeader(not_leader(&core))
@@ -311,6 +311,22 @@ impl Peer for Service {
         };
         Ok(Response::new(proto::ReadIndexResponse {
             answer: Some(answer),
+        }))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<proto::ConfirmRequest>,
+    ) -> Result<Response<proto::ConfirmResponse>, Status> {
+        let core = self.member(
+            request.get_ref().envelope.as_ref(),
+            request.extensions().get(),
+        )?;
+        let own = confirm::own_vote(&core).await;
+        let own = own.map_err(|_| Status::unavailable("this controller is stopping"))?;
+        let (term, leader) = (request.get_ref().term, request.get_ref().leader);
+        Ok(Response::new(proto::ConfirmResponse {
+            confirmed: confirm::confirms(own, term, leader),
         }))
     }
 

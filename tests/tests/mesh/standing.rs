@@ -6,13 +6,18 @@ use anyhow::{Context, ensure};
 use maille_tests::cluster::Cluster;
 use maille_tests::fleet::Fleet;
 use maille_tests::mesh::{Mesh, NAMESPACE, object, route};
-use maille_tests::sidecar::Kind;
+use maille_tests::ports;
+use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A push, a NACK, a lost stream.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
+/// The shortest life of a certificate.
+const LEAF: &str = "1m";
+/// That, with a renewal just before the quorum is lost, and a look.
+const ENDED_LIMIT: Duration = Duration::from_secs(120);
 
 /// What `maille proxies` says of one node: of each of its streams.
 async fn standing(cluster: &Cluster, node: &str) -> anyhow::Result<Vec<Value>> {
@@ -111,4 +116,33 @@ async fn who_refuses_is_named_with_its_words() -> anyhow::Result<()> {
         "{check:?}"
     );
     Ok(())
+}
+
+/// Without a quorum no certificate is renewed: after the shortest life there is, everybody's has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_certificate_has_ended_is_named() -> anyhow::Result<()> {
+    let mut cluster = Cluster::found_with(3, |config| config["leafLifetime"] = json!(LEAF)).await?;
+    let mut sidecars = Vec::new();
+    for (name, kind) in [
+        ("native", Kind::Native),
+        ("envoy", Kind::Envoy),
+        ("grpc", Kind::Grpc),
+    ] {
+        let plan = Plan::server(NAMESPACE, name, "http", ports::free()).of(kind);
+        sidecars.push(Sidecar::start(&cluster, plan).await?);
+    }
+    for gone in [1, 2] {
+        cluster.kill(gone).await?;
+    }
+    wait::until("every certificate has ended", ENDED_LIMIT, async || {
+        let check = cluster.cli(&["check"]).await?;
+        let mut lines = check.out.lines();
+        let line = lines.find(|line| line.starts_with("certificates-valid "));
+        let line = line.with_context(|| format!("{check:?}"))?;
+        let named = sidecars.iter().all(|one| line.contains(&one.node()));
+        ensure!(named && line.contains("FAILED"), "{line}");
+        ensure!(line.contains("give it a new join token"), "{line}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await
 }

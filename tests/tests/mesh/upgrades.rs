@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use maille_tests::binaries::Binaries;
+use maille_tests::binaries::{Binaries, Grpc};
 use maille_tests::cluster::Cluster;
 use maille_tests::fleet::{Came, Fleet};
 use maille_tests::mesh::{NAMESPACE, route, service};
@@ -12,6 +12,8 @@ use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use serde_json::{Value, json};
 use xds_api::type_url::TypeUrl;
+
+use crate::grpc::programs::{Watcher, target};
 
 /// All members must have supported a level for a minute before it is raised.
 const RAISE_LIMIT: Duration = Duration::from_secs(120);
@@ -21,6 +23,8 @@ const PUSH_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// What the next level writes into routes.
 const NEXT_MARK: &str = "shop/app:80@2";
+/// That, without the level.
+const LEVEL_MARK: &str = "shop/app:80@";
 
 /// The level that each controller that runs is at.
 async fn levels(cluster: &mut Cluster) -> anyhow::Result<Vec<u32>> {
@@ -49,7 +53,7 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     cluster
         .apply(&[app, route("app", &json!([{"backendRefs": backends}]))].join("\n---\n"))
         .await?;
-    let fleet = Fleet::start(&cluster, NAMESPACE, 46, "out/app.shop:80", "").await?;
+    let fleet = Fleet::start(&cluster, NAMESPACE, 44, "out/app.shop:80", "").await?;
     let mut sidecars = Vec::new();
     for (name, kind) in [
         ("native-1", Kind::Native),
@@ -59,6 +63,12 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     ] {
         let plan = Plan::caller(NAMESPACE, name).of(kind);
         sidecars.push(Sidecar::start(&cluster, plan).await?);
+    }
+    // Programs with gRPC's xDS begin every stream with the state of the world: they show that they go on, not that nothing is sent.
+    let mut programs = Vec::new();
+    for (name, library) in [("grpc-c-core", Grpc::C), ("grpc-go", Grpc::Go)] {
+        let target = target("app");
+        programs.push(Watcher::start(&cluster, name, library, (&target, LEVEL_MARK)).await?);
     }
     let index = cluster
         .any()
@@ -86,7 +96,7 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
         cluster.start_as(place, &next)?;
         cluster.ready().await?;
     }
-    let all = fleet.count() + sidecars.len();
+    let all = fleet.count() + sidecars.len() + programs.len();
     wait::until("all are back", PUSH_LIMIT, async || {
         let current = current(&cluster).await?;
         ensure!(current >= all, "{current} of {all}");
@@ -96,6 +106,14 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     for number in 0..fleet.count() {
         let came = fleet.taken(number);
         ensure!(came.is_empty(), "the upgrade has sent {came:?}");
+    }
+    for program in &mut programs {
+        let marks = program.marks()?;
+        ensure!(
+            marks.is_empty(),
+            "{} has seen {marks:?}",
+            program.agent.node()
+        );
     }
     ensure!(levels(&mut cluster).await? == [1, 1, 1]);
     wait::until("the level is raised", RAISE_LIMIT, async || {
@@ -118,6 +136,20 @@ async fn an_upgrade_sends_nothing_until_the_level_is_raised_and_then_what_change
     for (number, came) in came.iter().enumerate() {
         let routes = came.len() == 1 && came[0].kind == TypeUrl::Route && came[0].holds(NEXT_MARK);
         ensure!(routes, "{} was sent {came:?}", fleet.node(number));
+    }
+    for program in &mut programs {
+        let node = program.agent.node();
+        let mut marks = Vec::new();
+        wait::until(
+            &format!("{node} has the new routes"),
+            PUSH_LIMIT,
+            async || {
+                marks.extend(program.marks()?);
+                ensure!(marks == [2], "{marks:?}");
+                Ok::<_, anyhow::Error>(())
+            },
+        )
+        .await?;
     }
     // A stream that began after the restarts has carried what changed, and nothing before it.
     let answer = cluster.cli(&["proxies", "--output", "json"]).await?;

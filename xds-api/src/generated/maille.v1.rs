@@ -3930,7 +3930,7 @@ impl ::prost::Name for NotLeader {
 pub struct ReadIndexRequest {
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
-    /// True: a quorum round. False: the leader's lease.
+    /// True: confirmed by a majority. False: the leader's lease.
     #[prost(bool, tag = "2")]
     pub quorum: bool,
 }
@@ -3968,6 +3968,42 @@ impl ::prost::Name for ReadIndexResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/maille.v1.ReadIndexResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmRequest {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    /// The vote by which the caller leads.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(uint64, tag = "3")]
+    pub leader: u64,
+}
+impl ::prost::Name for ConfirmRequest {
+    const NAME: &'static str = "ConfirmRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.ConfirmRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.ConfirmRequest".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmResponse {
+    /// The callee has voted for nobody later.
+    #[prost(bool, tag = "1")]
+    pub confirmed: bool,
+}
+impl ::prost::Name for ConfirmResponse {
+    const NAME: &'static str = "ConfirmResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.ConfirmResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.ConfirmResponse".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4479,6 +4515,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("maille.v1.Peer", "ReadIndex"));
             self.inner.unary(req, path, codec).await
         }
+        /// Has the callee, as a voter, gone past this leader?
+        pub async fn confirm(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Peer/Confirm");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Peer", "Confirm"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Before there is a cluster: who are you, and are you in one?
         pub async fn hello(
             &mut self,
@@ -4666,6 +4724,11 @@ pub mod peer_server {
             tonic::Response<super::ReadIndexResponse>,
             tonic::Status,
         >;
+        /// Has the callee, as a voter, gone past this leader?
+        async fn confirm(
+            &self,
+            request: tonic::Request<super::ConfirmRequest>,
+        ) -> std::result::Result<tonic::Response<super::ConfirmResponse>, tonic::Status>;
         /// Before there is a cluster: who are you, and are you in one?
         async fn hello(
             &self,
@@ -5079,6 +5142,49 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadIndexSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Peer/Confirm" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::ConfirmRequest>
+                    for ConfirmSvc<T> {
+                        type Response = super::ConfirmResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::confirm(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

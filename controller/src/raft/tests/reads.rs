@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, has, until, written};
 use crate::raft::Consistency;
+use crate::raft::confirm::own_vote;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_controller_reads_what_was_written_through_another() {
@@ -55,4 +56,17 @@ async fn without_a_quorum_only_a_stale_read_is_answered_and_says_how_old_it_is()
             .await
             .is_err()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_led_before_is_not_confirmed_any_more() {
+    let cluster = Cluster::of_three(|_| ()).await;
+    let before = cluster.leader().await;
+    let old = cluster.raft(&before);
+    let core = old.0.core.borrow().clone().unwrap();
+    let vote = own_vote(&core).await.unwrap();
+    assert!(old.confirm(&core, vote).await.is_ok());
+    old.transfer_leadership(None).await.unwrap();
+    assert!(old.confirm(&core, vote).await.is_err());
+    assert!(old.read(Consistency::Consistent).await.is_ok());
 }
