@@ -13,6 +13,7 @@ pub mod store;
 pub mod agreement;
 pub mod pki;
 pub mod tls;
+pub mod audit;
 pub mod peer_ca;
 pub mod raft;
 pub mod identity;

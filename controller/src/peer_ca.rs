@@ -5,12 +5,14 @@
 mod copy;
 mod credentials;
 mod files;
+mod grant;
 mod init;
 mod secrets;
 mod verify;
 
 pub use copy::{copy_of, write_copy};
 pub use credentials::{PeerTls, SERVER_NAME, admin_server_config};
+pub use grant::{Grant, Role};
 pub use init::{AdminCertificate, InitError, Initialized, init, write_admin_certificate};
 pub use secrets::{Kek, Secrets, SecretsError};
 pub use verify::PeerIdentity;

@@ -8,6 +8,7 @@ use xds_api::generated::{
     maille::v1 as api,
 };
 
+use super::Author;
 use crate::{
     agreement::refusal_status,
     language::{self, Problem, Written, kind},
@@ -117,6 +118,14 @@ fn read(documents: &[api::Document]) -> Result<(Vec<Written>, Vec<String>), Stat
 }
 
 impl Plan {
+    /// Demands that all of it is within an author's reach.
+    pub(super) fn check(&self, author: &Author) -> Result<(), Status> {
+        let puts = self.write.puts.iter().map(|put| &put.key);
+        let deletes = self.write.deletes.iter().map(|delete| &delete.key);
+        puts.chain(deletes)
+            .try_for_each(|key| author.must_reach(&key.name.namespace))
+    }
+
     /// Its command.
     pub(super) fn command(&self) -> Command {
         Command::WriteObjects(self.write.clone())

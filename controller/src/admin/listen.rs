@@ -13,6 +13,7 @@ use xds_api::maille::v1::admin_server::AdminServer;
 
 use super::AdminService;
 use super::local::LocalListener;
+use crate::audit::Audited;
 use crate::supervise::Stage;
 use crate::tls::{self, AcceptLimits};
 
@@ -43,7 +44,7 @@ pub struct Listening {
 pub async fn serve(
     stage: &Stage,
     listening: Listening,
-    service: AdminServer<AdminService>,
+    service: Audited<AdminServer<AdminService>>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let local = LocalListener::bind(&listening.socket).await?;
     let socket = listening.socket.display().to_string();
@@ -68,7 +69,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(service: AdminServer<AdminService>) -> Router {
+fn router(service: Audited<AdminServer<AdminService>>) -> Router {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(service)

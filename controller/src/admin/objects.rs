@@ -61,6 +61,7 @@ impl MeshObjects {
     /// A dry run is the real thing on a copy of the state that is thrown away. A write is not tried first: `apply` says the
     /// same, and asking twice would cost every good write for the sake of the bad ones.
     async fn write(&self, plan: &Plan, write: Write<'_>) -> Result<Applied, Status> {
+        plan.check(write.author)?;
         let applied = if write.dry_run {
             let state = self.agreement.read().await?;
             // Nothing is in force by it, so the index is the one that it was tried at.

@@ -68,6 +68,7 @@ impl Rollouts {
         request: &api::PreviewRequest,
     ) -> Result<api::PreviewResponse, Status> {
         let plan = documents::puts(&request.documents)?;
+        plan.check(author)?;
         let state = self.agreement.read().await?;
         let applied = plan.try_on(&state, author.as_str()).accepted();
         let applied = applied.map_err(|refusal| plan.status(&refusal))?;
@@ -93,6 +94,7 @@ impl Rollouts {
     ) -> Result<api::StageResponse, Status> {
         check_share(request.share)?;
         let plan = documents::puts(&request.documents)?;
+        plan.check(author)?;
         let write = plan.write.clone();
         let salt = salt(&request.client, request.sequence);
         let stage = |write: WriteObjects, through: u32, share: u32| {
@@ -154,6 +156,10 @@ impl Rollouts {
             (0, Some(rollout)) => rollout.id(),
             (id, _) => id,
         };
+        if let Some(rollout) = under_way {
+            let mut keys = rollout.keys();
+            keys.try_for_each(|key| author.must_reach(&key.name.namespace))?;
+        }
         let mut command = MoveRollout {
             id,
             ..Default::default()

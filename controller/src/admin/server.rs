@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status, async_trait};
 use xds_api::maille::v1::admin_server::{Admin, AdminServer};
+use xds_api::maille::v1::create_token_request::Purpose;
 use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
     AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
@@ -21,7 +22,9 @@ use super::families::{ChunkStream, Clients, ClusterCalls, Objects};
 use super::rollouts::{self, Rollouts};
 use super::tokens::Tokens;
 use crate::identity::Authority;
+use crate::model::kinds::metadata::DEFAULT_NAMESPACE;
 use crate::model::{Kind, State};
+use crate::peer_ca::Role;
 use crate::supervise::Stage;
 
 /// The largest apply: a whole mesh in one file. Far above what a person writes, far below what would hurt.
@@ -74,8 +77,11 @@ impl AdminService {
         }
     }
 
-    fn author<T>(&self, request: &Request<T>) -> Result<Author, Status> {
-        Author::of(request, &self.trust_domain)
+    /// Who calls, of this role at least.
+    fn author<T>(&self, request: &Request<T>, role: Role) -> Result<Author, Status> {
+        let author = Author::of(request, &self.trust_domain)?;
+        author.must_be(role)?;
+        Ok(author)
     }
 }
 
@@ -94,7 +100,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ApplyRequest>,
     ) -> Result<Response<ApplyResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
         self.objects
             .apply(&author, request.into_inner())
             .await
@@ -102,7 +108,13 @@ impl Admin for AdminService {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        self.author(&request)?;
+        let author = self.author(&request, Role::Viewer)?;
+        let asked = request.get_ref();
+        author.must_reach(match (asked.all_namespaces, asked.namespace.as_str()) {
+            (true, _) => "",
+            (false, "") => DEFAULT_NAMESPACE,
+            (false, namespace) => namespace,
+        })?;
         self.objects
             .get(request.into_inner())
             .await
@@ -113,7 +125,7 @@ impl Admin for AdminService {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
         self.objects
             .delete(&author, request.into_inner())
             .await
@@ -124,7 +136,7 @@ impl Admin for AdminService {
         &self,
         request: Request<PreviewRequest>,
     ) -> Result<Response<PreviewResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
         let answer = self.rollouts.preview(&author, request.get_ref()).await;
         answer.map(Response::new)
     }
@@ -133,7 +145,7 @@ impl Admin for AdminService {
         &self,
         request: Request<StageRequest>,
     ) -> Result<Response<StageResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
         let answer = self.rollouts.stage(&author, request.into_inner()).await;
         answer.map(Response::new)
     }
@@ -142,7 +154,7 @@ impl Admin for AdminService {
         &self,
         request: Request<MoveRolloutRequest>,
     ) -> Result<Response<MoveRolloutResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
         let answer = self.rollouts.advance(&author, request.into_inner()).await;
         answer.map(Response::new)
     }
@@ -151,7 +163,7 @@ impl Admin for AdminService {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?;
         let (mut status, state) = self.cluster.status().await?;
         status.sealed = self.authority.is_sealed();
         status.streams = self.clients.streams();
@@ -170,7 +182,7 @@ impl Admin for AdminService {
         &self,
         request: Request<MembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?;
         self.cluster.members().await.map(Response::new)
     }
 
@@ -178,7 +190,7 @@ impl Admin for AdminService {
         &self,
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<RemoveMemberResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Admin)?;
         self.cluster
             .remove_member(&author, request.into_inner())
             .await
@@ -189,7 +201,7 @@ impl Admin for AdminService {
         &self,
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Admin)?;
         self.cluster
             .transfer_leadership(&author, request.into_inner())
             .await
@@ -200,7 +212,11 @@ impl Admin for AdminService {
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Editor)?;
+        match request.get_ref().purpose() {
+            Purpose::Workload => author.must_reach(&request.get_ref().namespace)?,
+            _ => author.must_be(Role::Admin)?,
+        }
         self.tokens
             .create(&author, request.into_inner())
             .await
@@ -211,7 +227,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListTokensRequest>,
     ) -> Result<Response<ListTokensResponse>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?.must_reach("")?;
         self.tokens.list().await.map(Response::new)
     }
 
@@ -219,7 +235,7 @@ impl Admin for AdminService {
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenResponse>, Status> {
-        let author = self.author(&request)?;
+        let author = self.author(&request, Role::Admin)?;
         self.tokens
             .revoke(&author, request.into_inner())
             .await
@@ -230,7 +246,7 @@ impl Admin for AdminService {
         &self,
         request: Request<AuthorityRequest>,
     ) -> Result<Response<AuthorityResponse>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?;
         self.authority.describe().map(Response::new)
     }
 
@@ -240,7 +256,7 @@ impl Admin for AdminService {
         &self,
         request: Request<IssuanceLogRequest>,
     ) -> Result<Response<RecordStream>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?.must_reach("")?;
         self.authority
             .log(request.into_inner())
             .await
@@ -251,15 +267,24 @@ impl Admin for AdminService {
         &self,
         request: Request<ProxiesRequest>,
     ) -> Result<Response<ProxiesResponse>, Status> {
-        self.author(&request)?;
-        self.clients.proxies().await.map(Response::new)
+        let author = self.author(&request, Role::Viewer)?;
+        let mut answer = self.clients.proxies().await?;
+        let namespace = |node: &str| {
+            node.split_once('/')
+                .map_or("", |(namespace, _)| namespace)
+                .to_owned()
+        };
+        answer
+            .proxies
+            .retain(|proxy| author.sees(&namespace(&proxy.node)));
+        Ok(Response::new(answer))
     }
 
     async fn await_live(
         &self,
         request: Request<AwaitLiveRequest>,
     ) -> Result<Response<AwaitLiveResponse>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Viewer)?;
         let request = request.into_inner();
         let limit = Duration::from_millis(u64::from(request.limit_millis)).min(AWAIT_LIMIT);
         let answer = self.clients.await_live(request.index, limit).await;
@@ -272,7 +297,7 @@ impl Admin for AdminService {
         &self,
         request: Request<SaveSnapshotRequest>,
     ) -> Result<Response<ChunkStream>, Status> {
-        self.author(&request)?;
+        self.author(&request, Role::Admin)?;
         self.cluster.save_snapshot().await.map(Response::new)
     }
 }

@@ -151,8 +151,14 @@ fn root<T>(message: T) -> Request<T> {
 }
 
 fn holder(uri: &str) -> Caller {
+    granted(uri, "maille:admin", "")
+}
+
+fn granted(uri: &str, organization: &str, unit: &str) -> Caller {
     let facts = Facts {
         subject: String::new(),
+        organization: organization.to_owned(),
+        unit: unit.to_owned(),
         uris: vec![uri.to_owned()],
         serial: "1".to_owned(),
         term: Term {
@@ -337,4 +343,63 @@ async fn the_issuance_log_verifies_against_the_head_that_the_authority_shows() {
         "{status:?}"
     );
     site.supervisor.stop().await;
+}
+
+/// What calls of some kinds come to by a certificate's role and namespaces.
+#[tokio::test]
+async fn a_role_and_its_namespaces_bound_what_may_be_asked() {
+    let site = site().await;
+    let ada = "spiffe://mesh.local/admin/ada";
+    let service = &site.service;
+    let caller = |role: &str, namespaces: &str| granted(ada, &format!("maille:{role}"), namespaces);
+    let get = async |role: &str, namespaces: &str, namespace: &str| {
+        let request = GetRequest {
+            namespace: namespace.to_owned(),
+            all_namespaces: namespace.is_empty(),
+            ..Default::default()
+        };
+        let answer = service.get(from(request, caller(role, namespaces))).await;
+        answer
+            .map(drop)
+            .map_err(|refused| refused.message().to_owned())
+    };
+    let apply = async |role: &str| {
+        let request = from(ApplyRequest::default(), caller(role, ""));
+        let answer = service.apply(request).await;
+        answer
+            .map(drop)
+            .map_err(|refused| refused.message().to_owned())
+    };
+    let save = async |role: &str| {
+        let request = from(SaveSnapshotRequest::default(), caller(role, ""));
+        let answer = service.save_snapshot(request).await;
+        answer
+            .map(drop)
+            .map_err(|refused| refused.message().to_owned())
+    };
+    let says = |answer: Result<(), String>, words: &str| {
+        let text = answer.expect_err(words);
+        assert!(text.contains(words), "{text}");
+    };
+    // Who is let in comes to what the test does not have.
+    const LET_IN: &str = "not in this test";
+    says(get("viewer", "", "").await, LET_IN);
+    says(get("viewer", "shop,bench", "bench").await, LET_IN);
+    says(
+        get("viewer", "shop,bench", "other").await,
+        "reaches shop, bench, not the namespace other",
+    );
+    says(
+        get("viewer", "shop", "").await,
+        "not all namespaces at once",
+    );
+    says(
+        apply("viewer").await,
+        "has the role viewer; this takes editor",
+    );
+    assert_eq!(apply("editor").await, Ok(()));
+    says(save("editor").await, "this takes admin");
+    says(save("admin").await, LET_IN);
+    says(get("owner", "", "").await, "names no role");
+    says(get("admin", "shop", "shop").await, "names no role");
 }

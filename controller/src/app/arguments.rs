@@ -63,6 +63,20 @@ pub(super) struct AdminCertificate {
     pub(super) secrets: PathBuf,
     #[command(flatten)]
     pub(super) admin: Admin,
+    /// What its holder may do: `viewer` looks, `editor` also writes the mesh's objects and makes join tokens of workloads, `admin` may do everything
+    #[arg(long, value_name = "ROLE", default_value = "admin")]
+    pub(super) role: RoleName,
+    /// Only in this namespace; may be given several times. Not with `admin`
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(super) namespace: Vec<String>,
+}
+
+/// A role, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RoleName {
+    Viewer,
+    Editor,
+    Admin,
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::arguments::{self, Command, SnapshotCommand};
+use super::arguments::{self, Command, RoleName, SnapshotCommand};
 use super::{Engine, Failure};
 use super::{controller, inspect, restore};
 use crate::config::Config;
-use crate::peer_ca::{self, AdminCertificate};
+use crate::peer_ca::{self, AdminCertificate, Grant, Role};
 
 pub(super) fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
@@ -33,7 +33,7 @@ pub(super) fn run(config: &Path, engine: Engine) -> Result<(), Failure> {
 }
 
 fn init(arguments: arguments::Init) -> Result<(), Failure> {
-    let admin = admin_of(arguments.admin);
+    let admin = admin_of(arguments.admin, Grant::everything());
     let made = peer_ca::init(
         &arguments.secrets,
         &arguments.trust_domain,
@@ -53,7 +53,15 @@ fn init(arguments: arguments::Init) -> Result<(), Failure> {
 }
 
 fn admin_certificate(arguments: arguments::AdminCertificate) -> Result<(), Failure> {
-    let admin = admin_of(arguments.admin);
+    let grant = Grant {
+        role: match arguments.role {
+            RoleName::Viewer => Role::Viewer,
+            RoleName::Editor => Role::Editor,
+            RoleName::Admin => Role::Admin,
+        },
+        namespaces: arguments.namespace,
+    };
+    let admin = admin_of(arguments.admin, grant);
     let id = peer_ca::write_admin_certificate(&arguments.secrets, &admin)?;
     wrote_admin(&id, &admin.directory);
     Ok(())
@@ -66,9 +74,10 @@ fn wrote_admin(id: &str, directory: &Path) {
     );
 }
 
-fn admin_of(arguments: arguments::Admin) -> AdminCertificate {
+fn admin_of(arguments: arguments::Admin, grant: Grant) -> AdminCertificate {
     AdminCertificate {
         name: arguments.admin_name,
+        grant,
         directory: arguments.admin_dir,
         endpoints: arguments.endpoint,
     }

@@ -14,6 +14,7 @@ use super::reads::RaftReads;
 use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals, spread};
 use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
 use crate::agreement::Agreement;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::health::{self, Readiness};
 use crate::identity::{Authority, AuthoritySettings, IdentityService, Keyring, ServerTls};
@@ -116,6 +117,7 @@ async fn start(
     leases.start(&stage, Arc::clone(&agreement), &config.name);
     let registration = RegistrationService::server(&stage, Arc::clone(&agreement));
 
+    let audit = Audit::new(&metrics);
     let stage = supervisor.stage("xds");
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
     consensus.answer_peers(leases, xds.clone());
@@ -127,7 +129,14 @@ async fn start(
             config.secrets.clone(),
         ))
         .add_service(registration);
-    mesh_port::serve(&stage, ports.xds, server_tls.config(), &config, routes);
+    mesh_port::serve(
+        &stage,
+        ports.xds,
+        server_tls.config(),
+        &config,
+        &audit,
+        routes,
+    );
 
     let stage = supervisor.stage("admin");
     let families = Families {
@@ -146,7 +155,7 @@ async fn start(
         tls: peer_ca::admin_server_config(&consensus.peer_tls),
         socket: config.admin_socket.clone(),
     };
-    let served = admin::serve(&stage, listening, service).await;
+    let served = admin::serve(&stage, listening, audit.watch("admin", service)).await;
     served.map_err(|source| Failure::Refused {
         part: "the local admin socket",
         source,

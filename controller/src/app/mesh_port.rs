@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::supervise::Stage;
 use crate::tls::{self, AcceptLimits, Http2};
@@ -26,6 +27,7 @@ pub(super) fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     config: &Config,
+    audit: &Audit,
     routes: Routes,
 ) {
     let limits = AcceptLimits {
@@ -35,7 +37,8 @@ pub(super) fn serve(
     };
     let connections = tls::accept(stage, "xds", listener, tls, limits);
     let serving = stage.clone();
+    let service = audit.watch("xds", routes.prepare());
     stage.vital("xds port", async move {
-        tls::serve(&serving, connections, BOUNDS, routes.prepare()).await;
+        tls::serve(&serving, connections, BOUNDS, service).await;
     });
 }

@@ -66,7 +66,7 @@ mod tests {
     fn only_what_is_clearly_too_much_is_sent_away_and_a_few_at_a_time() {
         check(10_000, &[], 0);
         check(10_000, &[0, 0], 200);
-        check(4_000, &[3_000, 3_000], 0);
+        check(3_900, &[3_000, 3_000], 0);
         check(4_100, &[3_000, 3_000], 61);
         check(150, &[0, 0], 3);
         check(62, &[46, 42], 2);

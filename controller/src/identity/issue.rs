@@ -114,9 +114,9 @@ pub(super) fn draft(
         ));
     }
     let names = Names {
-        common_name: String::new(),
         uris: vec![grant.spiffe_id.to_owned()],
         dns: grant.dns,
+        ..Names::default()
     };
     let leaf = pki::issue(
         &names,

@@ -102,7 +102,7 @@ fn make(trust_domain: &str) -> Result<(CertificateDer<'static>, P256Key), RootEr
     let names = Names {
         common_name: format!("Maille root of {trust_domain}"),
         uris: vec![format!("spiffe://{trust_domain}")],
-        dns: Vec::new(),
+        ..Names::default()
     };
     let term = Term {
         not_before: now() - BACKDATE,

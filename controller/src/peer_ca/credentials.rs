@@ -120,6 +120,7 @@ impl Inner {
             common_name: self.identity.name.clone(),
             uris: vec![self.identity.uri()],
             dns: vec![SERVER_NAME.to_owned()],
+            ..Names::default()
         };
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

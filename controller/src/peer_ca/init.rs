@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::files::{NewDirectory, is_free};
+use super::grant::Grant;
 use super::names;
 use super::secrets::{Secrets, SecretsError};
 use crate::pki::{self, CertificateError, KeyError, Names, P256Key, Purpose, Term};
@@ -58,6 +59,9 @@ pub enum InitError {
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// What was to be granted makes no sense.
+    #[error("{0}")]
+    Grant(String),
     /// The secrets that are there cannot be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -77,6 +81,8 @@ pub struct Initialized {
 pub struct AdminCertificate {
     /// The last part of `spiffe://<trust domain>/admin/<name>`.
     pub name: String,
+    /// What its holder may do.
+    pub grant: Grant,
     /// The directory to write: `client.crt`, `client.key`, `ca.crt`, `endpoints`.
     pub directory: PathBuf,
     /// `host:port` of admin ports, one a line in `endpoints`.
@@ -152,6 +158,7 @@ pub fn write_admin_certificate(
     check_free(&admin.directory)?;
     let secrets = Secrets::load(secrets)?;
     check_names(secrets.trust_domain(), &admin.name)?;
+    admin.grant.check().map_err(InitError::Grant)?;
     let (ca, key) = secrets.signer();
     admin_certificate(ca, key, secrets.roots(), secrets.trust_domain(), admin)
 }
@@ -167,6 +174,8 @@ fn admin_certificate(
     let key = P256Key::generate()?;
     let names = Names {
         common_name: admin.name.clone(),
+        organization: admin.grant.organization(),
+        unit: admin.grant.unit(),
         uris: vec![id.clone()],
         dns: Vec::new(),
     };

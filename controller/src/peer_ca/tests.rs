@@ -14,6 +14,7 @@ use crate::pki;
 fn make(at: &Path) -> Initialized {
     let admin = AdminCertificate {
         name: "ada".to_owned(),
+        grant: Grant::everything(),
         directory: at.join("admin"),
         endpoints: vec!["127.0.0.1:4702".to_owned()],
     };
@@ -110,6 +111,7 @@ async fn an_administrator_may_call_the_admin_port_and_not_the_peer_port() {
         .await
         .unwrap();
     assert_eq!(Some("spiffe://mesh.local/admin/ada"), facts.spiffe_id());
+    assert_eq!(Some(Grant::everything()), Grant::of(&facts));
     shake(peer_tls.server.clone(), client).await.unwrap_err();
 }
 
@@ -119,6 +121,7 @@ fn init_overwrites_nothing_and_leaves_nothing_half_done() {
     make(here.path());
     let again = AdminCertificate {
         name: "ada".to_owned(),
+        grant: Grant::everything(),
         directory: here.path().join("admin2"),
         endpoints: vec![],
     };
@@ -140,6 +143,7 @@ fn init_overwrites_nothing_and_leaves_nothing_half_done() {
     .unwrap_err();
     let bad_name = AdminCertificate {
         name: "a/b".to_owned(),
+        grant: Grant::everything(),
         ..again
     };
     init(&here.path().join("secrets2"), "mesh.local", &bad_name, None).unwrap_err();
@@ -157,6 +161,7 @@ fn a_restored_cluster_keeps_the_key_that_opens_its_root_and_gets_everything_else
     make(here.path());
     let admin = AdminCertificate {
         name: "ada".to_owned(),
+        grant: Grant::everything(),
         directory: here.path().join("admin2"),
         endpoints: vec![],
     };
@@ -195,4 +200,34 @@ fn secrets_that_are_missing_open_or_damaged_are_refused_with_the_remedy() {
     std::fs::write(&kek, [1; 31]).unwrap();
     std::fs::set_permissions(&kek, std::fs::Permissions::from_mode(0o400)).unwrap();
     check("it has 31 bytes instead of 32");
+}
+
+#[test]
+fn a_role_and_its_namespaces_stand_in_the_certificate() {
+    let here = tempfile::tempdir().unwrap();
+    make(here.path());
+    let check = |role, namespaces: &[&str], expected: bool| {
+        let grant = Grant {
+            role,
+            namespaces: namespaces.iter().map(|&one| one.to_owned()).collect(),
+        };
+        let admin = AdminCertificate {
+            name: "bob".to_owned(),
+            grant: grant.clone(),
+            directory: here.path().join(format!("{role}-{}", namespaces.len())),
+            endpoints: Vec::new(),
+        };
+        let written = write_admin_certificate(&here.path().join("secrets"), &admin);
+        assert_eq!(written.is_ok(), expected, "{written:?}");
+        if !expected {
+            return;
+        }
+        let pem = std::fs::read(admin.directory.join("client.crt")).unwrap();
+        let facts = pki::parse(&pki::parse_pem(&pem).unwrap()[0]).unwrap();
+        assert_eq!(Grant::of(&facts), Some(grant), "{facts:?}");
+    };
+    check(Role::Viewer, &[], true);
+    check(Role::Editor, &["shop", "bench"], true);
+    check(Role::Admin, &["shop"], false);
+    check(Role::Viewer, &["a,b"], false);
 }

@@ -10,7 +10,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
 /// A certificate could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,10 @@ pub enum Purpose {
 pub struct Names {
     /// For people: workload leaves have none, as SPIFFE wants it.
     pub common_name: String,
+    /// The subject's organization and its unit, where they mean something (an administrator's role); may be empty.
+    pub organization: String,
+    /// See `organization`.
+    pub unit: String,
     /// URI names.
     pub uris: Vec<String>,
     /// DNS names.
@@ -67,6 +71,10 @@ pub struct Term {
 pub struct Facts {
     /// The subject, as text.
     pub subject: String,
+    /// The subject's organization; empty where it has none.
+    pub organization: String,
+    /// The organization's unit; empty where there is none.
+    pub unit: String,
     /// URI names.
     pub uris: Vec<String>,
     /// Hex, without leading zeroes.
@@ -113,10 +121,14 @@ fn params(names: &Names, purpose: Purpose, term: Term) -> Result<CertificatePara
     params.not_after = at(term.not_after).into();
     params.serial_number = Some(SerialNumber::from_slice(&random_serial()));
     params.distinguished_name = DistinguishedName::new();
-    if !names.common_name.is_empty() {
-        params
-            .distinguished_name
-            .push(DnType::CommonName, names.common_name.clone());
+    for (kind, name) in [
+        (DnType::CommonName, &names.common_name),
+        (DnType::OrganizationName, &names.organization),
+        (DnType::OrganizationalUnitName, &names.unit),
+    ] {
+        if !name.is_empty() {
+            params.distinguished_name.push(kind, name.clone());
+        }
     }
     for uri in &names.uris {
         params
@@ -204,8 +216,15 @@ pub fn parse(der: &[u8]) -> Result<Facts, CertificateError> {
             uris.push((*uri).to_owned());
         }
     }
+    let subject = certificate.subject();
+    let text = |attribute: Option<&AttributeTypeAndValue<'_>>| {
+        let text = attribute.and_then(|attribute| attribute.as_str().ok());
+        text.unwrap_or_default().to_owned()
+    };
     Ok(Facts {
-        subject: certificate.subject().to_string(),
+        subject: subject.to_string(),
+        organization: text(subject.iter_organization().next()),
+        unit: text(subject.iter_organizational_unit().next()),
         uris,
         serial: format!("{:x}", certificate.serial),
         term: Term {

@@ -30,7 +30,11 @@ impl Raft {
         let mut asked: FuturesUnordered<_> = others
             .collect::<BTreeSet<NodeId>>()
             .into_iter()
-            .map(async |id| self.ask_for_confirmation(core, id, vote).await.then_some(id))
+            .map(async |id| {
+                self.ask_for_confirmation(core, id, vote)
+                    .await
+                    .then_some(id)
+            })
             .collect();
         loop {
             let mut configs = membership.get_joint_config().iter();

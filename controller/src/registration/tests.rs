@@ -23,6 +23,8 @@ fn request<T>(message: T, spiffe_id: Option<&str>) -> Request<T> {
     caller.leaf = spiffe_id.map(|id| {
         Arc::new(Facts {
             subject: String::new(),
+            organization: String::new(),
+            unit: String::new(),
             uris: vec![id.to_owned()],
             serial: "1".to_owned(),
             term: Term {

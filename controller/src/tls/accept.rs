@@ -64,6 +64,19 @@ impl Caller {
         }
     }
 
+    /// Who it is, for the log: the name proved, and where from.
+    pub fn describe(&self) -> String {
+        let name = match (self.spiffe_id(), self.local_user) {
+            (Some(id), _) => id.to_owned(),
+            (None, Some(user)) => format!("local user {user}"),
+            (None, None) => "nobody known".to_owned(),
+        };
+        match self.remote {
+            Some(remote) => format!("{name} at {remote}"),
+            None => name,
+        }
+    }
+
     /// The SPIFFE id that the client proved.
     pub fn spiffe_id(&self) -> Option<&str> {
         self.leaf.as_deref().and_then(Facts::spiffe_id)

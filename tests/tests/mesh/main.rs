@@ -5,6 +5,7 @@
 #[macro_use]
 mod kinds;
 
+mod administrators;
 mod authorization;
 mod balancing;
 mod bounds;

@@ -158,7 +158,7 @@ impl Inner {
         let names = Names {
             common_name: format!("Maille issuer {}", self.settings.controller),
             uris: vec![format!("spiffe://{trust_domain}")],
-            dns: Vec::new(),
+            ..Names::default()
         };
         let (certificate, root) = {
             let root = root::open(state, &self.keyring)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::sealed::{found, secrets, unsealed};
 use super::*;
 use crate::model::command::SetTrust;
-use crate::peer_ca::{AdminCertificate, PeerTls, Secrets};
+use crate::peer_ca::{AdminCertificate, Grant, PeerTls, Secrets};
 use crate::raft::{Addresses, OpenLog, Raft, Settings, Timing};
 use crate::store::directory::Directory;
 use crate::store::log::OnFailure;
@@ -51,6 +51,7 @@ fn settings_of(cluster: &str) -> Settings {
 async fn controller(here: &Path, supervisor: &mut Supervisor) -> (Raft, Authority) {
     let admin = AdminCertificate {
         name: "ada".to_owned(),
+        grant: Grant::everything(),
         directory: here.join("admin"),
         endpoints: Vec::new(),
     };

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::model::command::{PutObject, WriteObjects};
 use crate::model::{Applied, Command, Kind, Name, ObjectKey, Proposal, State};
-use crate::peer_ca::{AdminCertificate, PeerTls, Secrets, init};
+use crate::peer_ca::{AdminCertificate, Grant, PeerTls, Secrets, init};
 use crate::raft::{Addresses, OpenLog, Raft, Settings, Timing};
 use crate::store::directory::Directory;
 use crate::store::log::OnFailure;
@@ -71,6 +71,7 @@ impl Cluster {
         let home = tempfile::tempdir().unwrap();
         let admin = AdminCertificate {
             name: "ada".to_owned(),
+            grant: Grant::everything(),
             directory: home.path().join("admin"),
             endpoints: vec!["127.0.0.1:4702".to_owned()],
         };

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::cluster::{Cluster, PATIENCE, has, until, written};
-use crate::peer_ca::{AdminCertificate, Secrets, init};
+use crate::peer_ca::{AdminCertificate, Grant, Secrets, init};
 use crate::raft::restore;
 use crate::store::snapshot::inspect;
 
@@ -107,6 +107,7 @@ fn secrets_of_another_cluster_have_another_id() {
             let path = home.path().join(name);
             let admin = AdminCertificate {
                 name: "ada".to_owned(),
+                grant: Grant::everything(),
                 directory: path.join("admin"),
                 endpoints: vec![],
             };

@@ -207,6 +207,8 @@ fn caller(identity: Option<&str>) -> Caller {
     let facts = |identity: &str| {
         Arc::new(Facts {
             subject: String::new(),
+            organization: String::new(),
+            unit: String::new(),
             uris: vec![identity.to_owned()],
             serial: "01".to_owned(),
             term: Term {
