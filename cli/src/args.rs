@@ -96,7 +96,7 @@ pub enum Command {
     Diff(objects::Diff),
     /// Shows the change that is being rolled out, finishes or aborts it.
     Rollout(objects::Rollout),
-    /// Shows objects.
+    /// Shows objects. `-o wide` adds whether the last change of each is live, and what clients that are there do otherwise than it says.
     Get(objects::Get),
     /// Deletes objects.
     Delete(objects::Delete),
@@ -112,7 +112,7 @@ pub enum Command {
     Envoy(envoy::Envoy),
     /// Prints the bootstrap of a gRPC program that is in the mesh without a sidecar.
     Grpc(grpc::Grpc),
-    /// Lists the routes: for each rule its matches, backends with weights, and timeouts.
+    /// Lists the rules of HTTPRoutes and GRPCRoutes: for each its matches, backends with weights, and timeouts.
     Routes(objects::Routes),
     /// Saves, inspects and restores snapshots of the whole mesh.
     Snapshot(operate::Snapshot),

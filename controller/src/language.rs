@@ -13,11 +13,14 @@ pub mod reference;
 pub mod shape;
 pub mod tables;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
     AnyObject, Kind, Name, ObjectKey,
-    kinds::mesh_settings::{SETTINGS_NAME, SETTINGS_NAMESPACE},
+    kinds::{
+        http_route::{BackendRef, ParentRef},
+        mesh_settings::{SETTINGS_NAME, SETTINGS_NAMESPACE},
+    },
 };
 use node::{Node, Position, Value};
 use problem::Findings;
@@ -233,24 +236,31 @@ fn typed(node: &Node, kind: Kind, findings: &mut Findings) -> Option<AnyObject> 
 
 /// One meaning, one text: the long name of the core group is its short one.
 fn canonical(object: AnyObject) -> AnyObject {
-    let AnyObject::HttpRoute(route) = object else {
-        return object;
-    };
-    let mut route = (*route).clone();
-    let core = |group: &mut String| {
-        if group == "core" {
-            group.clear();
+    match object {
+        AnyObject::HttpRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            let rules = route.spec.rules.iter_mut();
+            let backends = rules.flat_map(|rule| &mut rule.backend_refs);
+            short(&mut route.spec.parent_refs, backends);
+            AnyObject::HttpRoute(route.into())
         }
-    };
-    for parent in &mut route.spec.parent_refs {
-        core(&mut parent.group);
+        AnyObject::GrpcRoute(route) => {
+            let mut route = Arc::unwrap_or_clone(route);
+            let rules = route.spec.rules.iter_mut();
+            let backends = rules.flat_map(|rule| &mut rule.backend_refs);
+            short(&mut route.spec.parent_refs, backends);
+            AnyObject::GrpcRoute(route.into())
+        }
+        other => other,
     }
-    for rule in &mut route.spec.rules {
-        rule.backend_refs
-            .iter_mut()
-            .for_each(|backend| core(&mut backend.group));
+}
+
+fn short<'a>(parents: &mut [ParentRef], backends: impl Iterator<Item = &'a mut BackendRef>) {
+    let parents = parents.iter_mut().map(|parent| &mut parent.group);
+    let groups = parents.chain(backends.map(|backend| &mut backend.group));
+    for group in groups.filter(|group| *group == "core") {
+        group.clear();
     }
-    AnyObject::HttpRoute(route.into())
 }
 
 #[cfg(test)]

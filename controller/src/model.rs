@@ -8,6 +8,7 @@
 
 pub mod applied;
 pub mod apply;
+pub mod attachment;
 pub mod codec;
 pub mod command;
 pub mod endpoint;

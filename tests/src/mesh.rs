@@ -220,12 +220,17 @@ pub fn service(name: &str, app: &str, protocol: &str) -> Value {
 
 /// An object of the test's namespace: its kind's `apiVersion` is found by the kind.
 pub fn object(kind: &str, name: &str, spec: &Value) -> String {
+    object_in(NAMESPACE, kind, name, spec)
+}
+
+/// The same of any namespace.
+pub fn object_in(namespace: &str, kind: &str, name: &str, spec: &Value) -> String {
     let version = match kind {
         "Service" => "v1",
-        "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "HTTPRoute" | "GRPCRoute" => "gateway.networking.k8s.io/v1",
         _ => "maille.dev/v1alpha1",
     };
-    let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
+    let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec});
     format!("{object:#}")
 }
 

@@ -166,7 +166,7 @@ pub struct Delete {
 /// `maille routes`
 #[derive(Args, Debug)]
 pub struct Routes {
-    /// Only the routes of this service.
+    /// Only the routes of this service; `<namespace>/<service>` for one of another namespace.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
     #[command(flatten)]

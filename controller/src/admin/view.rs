@@ -1,19 +1,22 @@
 //! Objects as `maille get` shows them: their stored text with a status, and cells for a table. Pure.
 
+mod routes;
+
 use serde_json::{Value, json};
 use tonic::Status;
 use xds_api::generated::maille::v1 as api;
 
 use super::documents::{one_kind, place};
 use crate::model::{
-    Endpoint, Health, Kind, Mesh, MeshMode, Name, ObjectKey,
+    AnyObject, Endpoint, Health, Kind, Mesh, MeshMode, Name, ObjectKey,
     kinds::{
-        AuthorizationPolicySpec, HttpRouteSpec, MeshSettingsSpec, PortRef, ServiceSpec,
-        TrafficPolicySpec, WorkloadSpec, authorization_policy::TargetRef,
+        AuthorizationPolicySpec, GrpcRouteSpec, HttpRouteSpec, MeshSettingsSpec, PortRef,
+        ServiceSpec, TrafficPolicySpec, WorkloadSpec, authorization_policy::TargetRef,
     },
     mesh::{Entry, Stored},
     relations, vip,
 };
+use crate::xds::capabilities;
 
 /// The objects that a request asks for, by kind and name.
 pub(super) fn list(mesh: &Mesh, request: &api::GetRequest) -> Result<Vec<api::Object>, Status> {
@@ -36,9 +39,12 @@ pub(super) fn list(mesh: &Mesh, request: &api::GetRequest) -> Result<Vec<api::Ob
 }
 
 /// What is shown of one object beside its text.
+#[derive(Default)]
 struct Shown {
     status: Value,
     cells: Vec<(&'static str, String)>,
+    /// Only where all is to be shown.
+    wide: Vec<(&'static str, String)>,
 }
 
 fn object(mesh: &Mesh, kind: Kind, name: &Name, stored: Stored<'_>) -> api::Object {
@@ -51,6 +57,10 @@ fn object(mesh: &Mesh, kind: Kind, name: &Name, stored: Stored<'_>) -> api::Obje
             .http_routes()
             .get(name)
             .map(|entry| http_route(mesh, name, entry)),
+        Kind::GrpcRoute => mesh
+            .grpc_routes()
+            .get(name)
+            .map(|entry| grpc_route(mesh, name, entry)),
         Kind::Workload => mesh
             .workloads()
             .get(name)
@@ -65,19 +75,20 @@ fn object(mesh: &Mesh, kind: Kind, name: &Name, stored: Stored<'_>) -> api::Obje
             .map(|entry| traffic_policy(mesh, name, entry)),
         Kind::MeshSettings => mesh.settings().map(|entry| settings(entry)),
     };
-    let shown = shown.unwrap_or(Shown {
-        status: Value::Null,
-        cells: Vec::new(),
-    });
+    let shown = shown.unwrap_or_default();
     let mut text = stored.json.to_string();
     if !shown.status.is_null() {
         // Canonical text is one object, so its last byte is the brace that closes it.
         text.truncate(text.len() - 1);
         text = format!("{text},\"status\":{}}}", shown.status);
     }
+    let mut wide = shown.wide;
+    wide.push(("warnings", warnings(mesh, kind, &stored)));
+    let wide_columns = u32::try_from(wide.len()).unwrap_or(u32::MAX);
     let (columns, cells) = shown
         .cells
         .into_iter()
+        .chain(wide)
         .map(|(column, cell)| (column.to_owned(), cell))
         .unzip();
     api::Object {
@@ -89,7 +100,21 @@ fn object(mesh: &Mesh, kind: Kind, name: &Name, stored: Stored<'_>) -> api::Obje
         author: stored.author.to_string(),
         columns,
         cells,
+        wide_columns,
     }
+}
+
+/// What clients that are there do otherwise than the object says.
+fn warnings(mesh: &Mesh, kind: Kind, stored: &Stored<'_>) -> String {
+    let found = match AnyObject::from_json(kind, stored.json) {
+        Ok(object) => capabilities::warnings(mesh, &object),
+        // What is stored was read before it was written.
+        Err(_) => Vec::new(),
+    };
+    let texts = found
+        .into_iter()
+        .map(|(path, text)| format!("{path}: {text}"));
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 fn service(mesh: &Mesh, name: &Name, entry: &Entry<ServiceSpec>) -> Shown {
@@ -125,6 +150,7 @@ fn service(mesh: &Mesh, name: &Name, entry: &Entry<ServiceSpec>) -> Shown {
             ("ports", shown_ports.join(",")),
             ("healthy", format!("{healthy}/{}", endpoints.len())),
         ],
+        wide: Vec::new(),
         status: json!({
             "virtualIPs": addresses,
             "endpoints": endpoints.iter().map(|(port, endpoint)| endpoint_json(*port, endpoint)).collect::<Vec<_>>(),
@@ -164,60 +190,17 @@ const fn mesh_mode(mode: MeshMode) -> &'static str {
 }
 
 fn http_route(mesh: &Mesh, name: &Name, entry: &Entry<HttpRouteSpec>) -> Shown {
-    let spec = &entry.object.spec;
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
-    let problems = relations::check(mesh, mesh, &[key]);
-    let about = |part: &str| {
-        let found = problems.iter().find(|problem| problem.path.contains(part));
-        found.map(|problem| problem.message.clone())
-    };
-    let condition = |kind: &str, good: &str, bad: &str, problem: Option<String>| {
-        json!({
-            "type": kind,
-            "status": if problem.is_none() { "True" } else { "False" },
-            "reason": if problem.is_none() { good } else { bad },
-            "message": problem.unwrap_or_default(),
-            "observedIndex": entry.changed_at,
-        })
-    };
-    let parents = spec.parent_refs.iter().enumerate().map(|(index, parent)| {
-        let accepted = about(&format!("parentRefs[{index}]"));
-        json!({
-            "parentRef": parent,
-            "controllerName": "maille.dev/controller",
-            "conditions": [
-                condition("Accepted", "Accepted", "NoMatchingParent", accepted),
-                condition("ResolvedRefs", "ResolvedRefs", "BackendNotFound", about("backendRefs")),
-            ],
-        })
-    });
-    let parents: Vec<Value> = parents.collect();
-    let names: Vec<&str> = spec
-        .parent_refs
-        .iter()
-        .map(|parent| parent.name.as_str())
-        .collect();
-    let rules = spec.rules.iter().map(|rule| {
-        let backends = rule.backend_refs.iter();
-        let backends: Vec<String> = backends
-            .map(|backend| format!("{}:{}", backend.name, backend.weight))
-            .collect();
-        if backends.is_empty() {
-            "redirect".to_owned()
-        } else {
-            backends.join(",")
-        }
-    });
-    let rules: Vec<String> = rules.collect();
-    let accepted = if problems.is_empty() { "yes" } else { "no" };
-    Shown {
-        cells: vec![
-            ("services", names.join(",")),
-            ("backends by rule", rules.join(" | ")),
-            ("resolved", accepted.to_owned()),
-        ],
-        status: json!({ "parents": parents }),
-    }
+    let rules = entry.object.spec.rules.iter();
+    let backends = rules.map(|rule| &rule.backend_refs[..]);
+    routes::shown(mesh, &key, entry.changed_at, backends, "redirect")
+}
+
+fn grpc_route(mesh: &Mesh, name: &Name, entry: &Entry<GrpcRouteSpec>) -> Shown {
+    let key = ObjectKey::new(Kind::GrpcRoute, name.clone());
+    let rules = entry.object.spec.rules.iter();
+    let backends = rules.map(|rule| &rule.backend_refs[..]);
+    routes::shown(mesh, &key, entry.changed_at, backends, "none")
 }
 
 fn workload(mesh: &Mesh, name: &Name, entry: &Entry<WorkloadSpec>) -> Shown {
@@ -254,6 +237,7 @@ fn workload(mesh: &Mesh, name: &Name, entry: &Entry<WorkloadSpec>) -> Shown {
             ("identity", identity.clone()),
             ("services", services.join(",")),
         ],
+        wide: Vec::new(),
         status: json!({
             "registered": instance.is_some(),
             "addresses": addresses,
@@ -302,6 +286,7 @@ fn policy(mesh: &Mesh, name: &Name, entry: &Entry<AuthorizationPolicySpec>) -> S
             ("rules", spec.rules.len().to_string()),
             ("workloads", workloads.len().to_string()),
         ],
+        wide: Vec::new(),
         status: json!({ "workloads": workloads }),
     }
 }
@@ -353,6 +338,7 @@ fn traffic_policy(mesh: &Mesh, name: &Name, entry: &Entry<TrafficPolicySpec>) ->
                     .unwrap_or_default(),
             ),
         ],
+        wide: Vec::new(),
         status: json!({
             "conditions": [{
                 "type": "Accepted",
@@ -374,6 +360,7 @@ fn settings(entry: &Entry<MeshSettingsSpec>) -> Shown {
             ("overrides", spec.mtls.overrides.len().to_string()),
             ("virtual ips", format!("{v4} {v6}")),
         ],
+        wide: Vec::new(),
         status: json!({ "vipRange": { "v4": v4.to_string(), "v6": v6.to_string() } }),
     }
 }

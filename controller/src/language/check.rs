@@ -1,7 +1,9 @@
 //! What a document says as a whole: fields that contradict each other, and what is legal and probably not meant.
 
+mod grpc_route;
 mod http_route;
 mod others;
+mod parents;
 mod traffic;
 
 use super::{node::Node, problem::Findings};
@@ -43,6 +45,9 @@ pub(super) fn object(object: &AnyObject, node: &Node, findings: &mut Findings) {
         AnyObject::Service(object) => others::service(&object.spec, &mut subject),
         AnyObject::HttpRoute(object) => {
             http_route::check(&object.spec, &object.metadata.namespace, &mut subject)
+        }
+        AnyObject::GrpcRoute(object) => {
+            grpc_route::check(&object.spec, &object.metadata.namespace, &mut subject)
         }
         AnyObject::Workload(object) => others::workload(&object.spec, &mut subject),
         AnyObject::AuthorizationPolicy(object) => {

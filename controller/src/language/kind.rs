@@ -68,6 +68,7 @@ pub const fn aliases(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Service => &["service", "services", "svc"],
         Kind::HttpRoute => &["httproute", "httproutes", "route", "routes"],
+        Kind::GrpcRoute => &["grpcroute", "grpcroutes"],
         Kind::Workload => &["workload", "workloads", "wl"],
         Kind::AuthorizationPolicy => &[
             "authorizationpolicy",

@@ -1,5 +1,6 @@
 //! The fields of every kind, in the order in which the reference shows them. A test holds them against the serde types.
 
+mod grpc_route;
 mod http_route;
 mod mesh_settings;
 mod policy;
@@ -18,6 +19,7 @@ pub const fn spec(kind: Kind) -> &'static [Field] {
     match kind {
         Kind::Service => service::SPEC,
         Kind::HttpRoute => http_route::SPEC,
+        Kind::GrpcRoute => grpc_route::SPEC,
         Kind::Workload => workload::SPEC,
         Kind::AuthorizationPolicy => policy::SPEC,
         Kind::TrafficPolicy => traffic_policy::SPEC,
@@ -32,7 +34,10 @@ pub const fn about(kind: Kind) -> &'static str {
             "A name for a set of workloads. It has a virtual IP of each family and the name `<service>.<namespace>.mesh`; its endpoints are the workloads of its namespace whose labels its selector finds."
         }
         Kind::HttpRoute => {
-            "How requests to a Service are matched, changed and split. Gateway API's HTTPRoute with Services as parents; among several routes of a Service the most exact match wins, as Gateway API says."
+            "How requests to a Service are matched, changed and split. Gateway API's HTTPRoute with Services as parents; among several routes of a Service the most exact match wins, as Gateway API says, and of equals the route whose name comes first. What no rule matches is answered with 404. For clients of a namespace that has routes of its own to a Service of another, those alone hold (docs/routes.md)."
+        }
+        Kind::GrpcRoute => {
+            "How gRPC calls of a Service are matched, changed and split. Gateway API's GRPCRoute with Services as parents; parents and precedence as in HTTPRoute. What no rule matches ends with `UNIMPLEMENTED`. A port takes HTTPRoutes or GRPCRoutes of a namespace, not both."
         }
         Kind::Workload => {
             "A program on a host. Its labels join those of the sidecar that registers under the same name, and win over them. With addresses and without a sidecar it is an endpoint in plain text."

@@ -119,6 +119,50 @@ fn routes_are_checked() {
 }
 
 #[test]
+fn grpc_routes_are_checked() {
+    let check = |parents: &str, rules: &str, expected: &[&str]| {
+        let told = shown(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: r, namespace: shop}}\nspec:\n  parentRefs: [{parents}]\n  rules:\n{rules}"
+        ));
+        for text in expected {
+            assert!(told.contains(text), "{text}\n{told}");
+        }
+    };
+    let web = "{kind: Service, name: web}";
+    let backend = "  - backendRefs: [{name: a, port: 80}]\n";
+    check(web, backend, &["object GRPCRoute shop/r"]);
+    check(
+        web,
+        "  - matches: [{method: {}}, {method: {service: shop/Cart, method: a.b}}, {method: {type: RegularExpression, service: '('}}]\n    backendRefs: [{name: a, port: 80}]\n",
+        &[
+            "error mesh.yaml:7:",
+            "spec.rules[0].matches[0].method: this matches nothing",
+            "`shop/Cart` is not the name of a gRPC service",
+            "`a.b` is not the name of a gRPC method",
+            "`(` is not a regular expression",
+        ],
+    );
+    check(
+        web,
+        "  - matches: [{path: {value: /a}}]\n    filters: [{type: URLRewrite}]\n    timeouts: {request: 1s}\n",
+        &[
+            "there is no field `path`",
+            "`URLRewrite` is not known here",
+            "there is no field `timeouts`",
+        ],
+    );
+    check(web, "  - {}\n", &["its calls end with UNAVAILABLE"]);
+    check(
+        "{kind: Service, name: web, namespace: desk}, {kind: Service, name: web}, {kind: Service, name: web, port: 80}, {kind: Service, name: web, namespace: shop}",
+        backend,
+        &[
+            "spec.parentRefs[3]: this parent stands twice",
+            "names all ports of Service web",
+        ],
+    );
+}
+
+#[test]
 fn our_own_kinds_are_checked() {
     let told = [
             ours("Workload", "{addresses: [10.0.0.300, 0.0.0.0], ports: [{port: 80}, {port: 80}], locality: 'eu//a', upstreams: [{listen: '9000', service: {name: a, port: 1}}]}"),

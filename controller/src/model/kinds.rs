@@ -5,6 +5,7 @@
 
 pub mod authorization_policy;
 pub mod duration;
+pub mod grpc_route;
 pub mod http_route;
 pub mod mesh_settings;
 pub mod metadata;
@@ -15,6 +16,7 @@ pub mod workload;
 
 pub use authorization_policy::{Action, AuthorizationPolicy, AuthorizationPolicySpec};
 pub use duration::Duration;
+pub use grpc_route::{GrpcRoute, GrpcRouteSpec};
 pub use http_route::{HttpRoute, HttpRouteSpec};
 pub use mesh_settings::{MeshSettings, MeshSettingsSpec, MtlsMode};
 pub use metadata::Metadata;

@@ -6,10 +6,11 @@ use imbl::{OrdMap, ordmap::DiffItem};
 
 use super::{
     AnyObject, Instance, Kind, Name, ObjectKey, Root,
+    attachment::AttachmentIndex,
     endpoint::LabelIndex,
     kinds::{
-        AuthorizationPolicySpec, HttpRouteSpec, MeshSettingsSpec, Object, ServiceSpec, Spec,
-        TrafficPolicySpec, WorkloadSpec,
+        AuthorizationPolicySpec, GrpcRouteSpec, HttpRouteSpec, MeshSettingsSpec, Object,
+        ServiceSpec, Spec, TrafficPolicySpec, WorkloadSpec,
         mesh_settings::{SETTINGS_NAME, SETTINGS_NAMESPACE},
     },
     rollout::Rollout,
@@ -79,6 +80,7 @@ pub struct Mesh {
     pub(super) roots_changed_at: u64,
     pub(super) services: Table<ServiceSpec>,
     pub(super) http_routes: Table<HttpRouteSpec>,
+    pub(super) grpc_routes: Table<GrpcRouteSpec>,
     pub(super) workloads: Table<WorkloadSpec>,
     pub(super) authorization_policies: Table<AuthorizationPolicySpec>,
     pub(super) traffic_policies: Table<TrafficPolicySpec>,
@@ -87,6 +89,8 @@ pub struct Mesh {
     pub(super) vips: OrdMap<Name, Vip>,
     /// Derived from `vips`.
     pub(super) vip_owners: OrdMap<IpAddr, Name>,
+    /// Derived from the routes.
+    pub(super) attachments: AttachmentIndex,
     /// Derived from `instances` and `workloads`.
     pub(super) labels: LabelIndex,
     /// What a part of the clients sees on top.
@@ -132,6 +136,11 @@ impl Mesh {
     /// HTTP routes.
     pub const fn http_routes(&self) -> &Table<HttpRouteSpec> {
         &self.http_routes
+    }
+
+    /// gRPC routes.
+    pub const fn grpc_routes(&self) -> &Table<GrpcRouteSpec> {
+        &self.grpc_routes
     }
 
     /// Workloads as operators describe them.
@@ -182,6 +191,7 @@ impl Mesh {
         match key.kind() {
             Kind::Service => of(&self.services, &key.name),
             Kind::HttpRoute => of(&self.http_routes, &key.name),
+            Kind::GrpcRoute => of(&self.grpc_routes, &key.name),
             Kind::Workload => of(&self.workloads, &key.name),
             Kind::AuthorizationPolicy => of(&self.authorization_policies, &key.name),
             Kind::TrafficPolicy => of(&self.traffic_policies, &key.name),
@@ -200,6 +210,7 @@ impl Mesh {
         match kind {
             Kind::Service => of(&self.services),
             Kind::HttpRoute => of(&self.http_routes),
+            Kind::GrpcRoute => of(&self.grpc_routes),
             Kind::Workload => of(&self.workloads),
             Kind::AuthorizationPolicy => of(&self.authorization_policies),
             Kind::TrafficPolicy => of(&self.traffic_policies),
@@ -212,6 +223,7 @@ impl Mesh {
         match kind {
             Kind::Service => self.services.len(),
             Kind::HttpRoute => self.http_routes.len(),
+            Kind::GrpcRoute => self.grpc_routes.len(),
             Kind::Workload => self.workloads.len(),
             Kind::AuthorizationPolicy => self.authorization_policies.len(),
             Kind::TrafficPolicy => self.traffic_policies.len(),
@@ -236,6 +248,7 @@ impl Mesh {
         diff_table(&self.settings, &newer.settings, &mut changes);
         diff_table(&self.services, &newer.services, &mut changes);
         diff_table(&self.http_routes, &newer.http_routes, &mut changes);
+        diff_table(&self.grpc_routes, &newer.grpc_routes, &mut changes);
         diff_table(
             &self.traffic_policies,
             &newer.traffic_policies,
@@ -270,7 +283,20 @@ impl Mesh {
         };
         match object {
             AnyObject::Service(object) => stamp.put(&mut self.services, object),
-            AnyObject::HttpRoute(object) => stamp.put(&mut self.http_routes, object),
+            AnyObject::HttpRoute(object) => {
+                let key = ObjectKey::new(Kind::HttpRoute, stamp.name.clone());
+                self.detach(&key);
+                let existed = stamp.put(&mut self.http_routes, object);
+                self.attach(&key);
+                existed
+            }
+            AnyObject::GrpcRoute(object) => {
+                let key = ObjectKey::new(Kind::GrpcRoute, stamp.name.clone());
+                self.detach(&key);
+                let existed = stamp.put(&mut self.grpc_routes, object);
+                self.attach(&key);
+                existed
+            }
             AnyObject::Workload(object) => {
                 let name = stamp.name.clone();
                 let before = self.merged_labels(&name);
@@ -290,7 +316,14 @@ impl Mesh {
     pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
         match key.kind() {
             Kind::Service => self.services.remove(&key.name).is_some(),
-            Kind::HttpRoute => self.http_routes.remove(&key.name).is_some(),
+            Kind::HttpRoute => {
+                self.detach(key);
+                self.http_routes.remove(&key.name).is_some()
+            }
+            Kind::GrpcRoute => {
+                self.detach(key);
+                self.grpc_routes.remove(&key.name).is_some()
+            }
             Kind::Workload => {
                 let before = self.merged_labels(&key.name);
                 let existed = self.workloads.remove(&key.name).is_some();

@@ -1,8 +1,10 @@
 //! Whether objects fit together: what a reference names must exist, what is referred to may not go.
 
+pub mod routes;
+
 use super::{
     Kind, Mesh, Name, ObjectKey, ObjectProblem,
-    kinds::{HttpRouteSpec, Object, ServiceSpec, authorization_policy::TargetRef},
+    kinds::{Object, ServiceSpec, authorization_policy::TargetRef},
 };
 
 /// Everything that is wrong in `after` because of the objects that were touched.
@@ -14,7 +16,7 @@ pub fn check(before: &Mesh, after: &Mesh, touched: &[ObjectKey]) -> Vec<ObjectPr
     for key in touched {
         match key.kind() {
             Kind::Service => problems.service(key, before),
-            Kind::HttpRoute => problems.http_route(key),
+            Kind::HttpRoute | Kind::GrpcRoute => problems.route(key),
             Kind::Workload => problems.workload(key),
             Kind::AuthorizationPolicy => problems.authorization_policy(key),
             Kind::TrafficPolicy => problems.traffic_policy(key),
@@ -47,17 +49,9 @@ impl Problems<'_> {
         });
     }
 
-    fn http_route(&mut self, key: &ObjectKey) {
-        let Some(entry) = self.mesh.http_routes.get(&key.name) else {
-            return;
-        };
-        for reference in parents(&key.name, &entry.object) {
-            if let Some(service) = self.reference(key, &reference) {
-                self.routable(key, &reference, &service);
-            }
-        }
-        for reference in backends(&key.name, &entry.object) {
-            self.reference(key, &reference);
+    fn route(&mut self, key: &ObjectKey) {
+        for fault in routes::faults(self.mesh, key) {
+            self.add(key, fault.path, fault.message);
         }
     }
 
@@ -110,44 +104,10 @@ impl Problems<'_> {
         }
     }
 
-    /// The service that is referred to, where all is well.
-    fn reference(&mut self, key: &ObjectKey, reference: &Reference) -> Option<Object<ServiceSpec>> {
-        let Some(entry) = self.mesh.services.get(&reference.service) else {
-            let nearest = nearest_service(self.mesh, &reference.service);
-            let hint = nearest
-                .map(|name| format!(" (there is {name})"))
-                .unwrap_or_default();
-            let message = format!(
-                "Service {} does not exist{hint}; apply it first, or in the same apply",
-                reference.service
-            );
-            self.add(key, format!("{}.name", reference.path), message);
-            return None;
-        };
-        let spec = &entry.object.spec;
-        if let Some(port) = reference.port.filter(|port| spec.port(*port).is_none()) {
-            let message = format!(
-                "Service {} has no port {port}; it has {}",
-                reference.service,
-                port_list(spec)
-            );
-            self.add(key, format!("{}.port", reference.path), message);
-            return None;
-        }
-        Some(entry.object.clone())
-    }
-
-    /// A route to a port that carries no requests would never be tried.
-    fn routable(&mut self, key: &ObjectKey, reference: &Reference, service: &Object<ServiceSpec>) {
-        let chosen = |port: u16| reference.port.is_none_or(|wanted| wanted == port);
-        let mut ports = service.spec.ports.iter().filter(|port| chosen(port.port));
-        let opaque = |protocol: &super::kinds::AppProtocol| !protocol.is_http();
-        if ports.all(|port| port.app_protocol.as_ref().is_some_and(opaque)) {
-            let message = format!(
-                "Service {} declares no HTTP port here, so no request would reach this route; set its appProtocol to http, http2 or grpc",
-                reference.service
-            );
-            self.add(key, reference.path.clone(), message);
+    /// Reports a reference that does not hold.
+    fn reference(&mut self, key: &ObjectKey, reference: &Reference) {
+        if let Err((path, message)) = lookup(self.mesh, reference) {
+            self.add(key, path, message);
         }
     }
 
@@ -179,33 +139,32 @@ impl Problems<'_> {
     }
 }
 
-fn parents(route: &Name, object: &Object<HttpRouteSpec>) -> Vec<Reference> {
-    let parents = object.spec.parent_refs.iter().enumerate();
-    parents
-        .map(|(index, parent)| Reference {
-            service: in_namespace(parent.namespace.as_deref(), &route.namespace, &parent.name),
-            port: parent.port,
-            path: format!("spec.parentRefs[{index}]"),
-        })
-        .collect()
-}
-
-fn backends(route: &Name, object: &Object<HttpRouteSpec>) -> Vec<Reference> {
-    let mut references = Vec::new();
-    for (rule_index, rule) in object.spec.rules.iter().enumerate() {
-        for (index, backend) in rule.backend_refs.iter().enumerate() {
-            references.push(Reference {
-                service: in_namespace(
-                    backend.namespace.as_deref(),
-                    &route.namespace,
-                    &backend.name,
-                ),
-                port: Some(backend.port),
-                path: format!("spec.rules[{rule_index}].backendRefs[{index}]"),
-            });
-        }
+/// The service that is referred to; else the field that is wrong, and why.
+fn lookup<'a>(
+    mesh: &'a Mesh,
+    reference: &Reference,
+) -> Result<&'a Object<ServiceSpec>, (String, String)> {
+    let Some(entry) = mesh.services.get(&reference.service) else {
+        let nearest = nearest_service(mesh, &reference.service);
+        let hint = nearest
+            .map(|name| format!(" (there is {name})"))
+            .unwrap_or_default();
+        let message = format!(
+            "Service {} does not exist{hint}; apply it first, or in the same apply",
+            reference.service
+        );
+        return Err((format!("{}.name", reference.path), message));
+    };
+    let spec = &entry.object.spec;
+    if let Some(port) = reference.port.filter(|port| spec.port(*port).is_none()) {
+        let message = format!(
+            "Service {} has no port {port}; it has {}",
+            reference.service,
+            port_list(spec)
+        );
+        return Err((format!("{}.port", reference.path), message));
     }
-    references
+    Ok(&entry.object)
 }
 
 fn upstreams(mesh: &Mesh, name: &Name) -> Vec<Reference> {
@@ -247,10 +206,9 @@ fn target_reference(policy: &Name, target: &TargetRef) -> Reference {
 
 /// Every reference to a service. Takes time by the size of the mesh: only asked where a service loses something.
 fn references_to(mesh: &Mesh, service: &Name) -> Vec<(ObjectKey, Reference)> {
-    let routes = mesh.http_routes.iter().flat_map(|(name, entry)| {
-        let mut references = parents(name, &entry.object);
-        references.extend(backends(name, &entry.object));
-        keyed(Kind::HttpRoute, name, references)
+    let routes = mesh.routes().flat_map(|route| {
+        let references = routes::references(mesh, &route);
+        keyed(route.kind(), &route.name, references)
     });
     let policies = mesh.authorization_policies.keys();
     let policies =

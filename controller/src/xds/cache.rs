@@ -11,8 +11,9 @@ use xds_api::mesh_version::MeshVersion;
 use xds_api::type_url::TypeUrl;
 
 use super::changes::{Names, Touched, Unit, touched};
+use super::names::ServicePort;
 use super::scope::{Dialect, Scope};
-use super::translate::{Translated, envoy, grpc, native};
+use super::translate::{Translated, consumer_routes, envoy, grpc, native};
 use crate::model::{Mesh, State};
 
 /// Changes that a stream can catch up with one by one; a stream further behind looks at everything it holds. More than
@@ -87,8 +88,14 @@ fn version(mesh: &Mesh) -> MeshVersion {
 }
 
 type Table = BTreeMap<Arc<str>, Translated>;
-/// One table a type of resource.
-type Tables = [Table; TypeUrl::ALL.len()];
+/// What clients of one form of the mesh share.
+#[derive(Debug, Default)]
+struct Tables {
+    /// One table a type of resource.
+    shared: [Table; TypeUrl::ALL.len()],
+    /// Routes by name, and by the namespace whose clients they are for.
+    consumers: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Translated>>,
+}
 
 /// Every resource that was asked for and exists, by scope.
 #[derive(Debug)]
@@ -151,7 +158,7 @@ impl Cache {
         kind: TypeUrl,
         name: &Arc<str>,
     ) -> Option<Translated> {
-        let known = self.read().scopes[scope.index()][kind.index()]
+        let known = self.read().scopes[scope.index()].shared[kind.index()]
             .get(name)
             .cloned();
         if known.is_some() {
@@ -163,13 +170,61 @@ impl Cache {
             Dialect::Envoy => envoy::translate(mesh, kind, name)?,
             Dialect::Grpc => grpc::translate(mesh, kind, name)?,
         };
-        let mut inner = self.write();
-        // What was made from a state that is no longer served may be outdated already: use it, but do not keep it.
-        if inner.published.sequence == published.sequence {
-            let table = &mut inner.scopes[scope.index()][kind.index()];
+        self.keep(scope, published, |tables| {
+            let table = &mut tables.shared[kind.index()];
             table.insert(made.resource.name().clone(), made.clone());
-        }
+        });
         Some(made)
+    }
+
+    /// The same as clients of one namespace see it: where that has routes of its own to a service, they hold for its clients.
+    pub(crate) fn get_for(
+        &self,
+        client: &str,
+        scope: Scope,
+        published: &Published,
+        kind: TypeUrl,
+        name: &Arc<str>,
+    ) -> Option<Translated> {
+        let mesh = scope.mesh(&published.mesh);
+        let port = ServicePort::parse(name).filter(|_| kind == TypeUrl::Route);
+        match port.filter(|port| mesh.consumes(client, &port.service)) {
+            Some(port) => self.consumed(client, scope, published, name, &port),
+            None => self.get(scope, published, kind, name),
+        }
+    }
+
+    fn consumed(
+        &self,
+        client: &str,
+        scope: Scope,
+        published: &Published,
+        name: &Arc<str>,
+        port: &ServicePort,
+    ) -> Option<Translated> {
+        let of_client = |by_client: &BTreeMap<Arc<str>, Translated>| by_client.get(client).cloned();
+        let known = self.read().scopes[scope.index()]
+            .consumers
+            .get(name)
+            .and_then(of_client);
+        if known.is_some() {
+            return known;
+        }
+        let mesh = scope.mesh(&published.mesh);
+        let made = consumer_routes(scope.dialect, mesh, name.clone(), port, client)?;
+        self.keep(scope, published, |tables| {
+            let by_client = tables.consumers.entry(made.resource.name().clone());
+            by_client.or_default().insert(client.into(), made.clone());
+        });
+        Some(made)
+    }
+
+    /// What was made from a state that is no longer served may be outdated already: it is used, but not kept.
+    fn keep(&self, scope: Scope, published: &Published, put: impl FnOnce(&mut Tables)) {
+        let mut inner = self.write();
+        if inner.published.sequence == published.sequence {
+            put(&mut inner.scopes[scope.index()]);
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -187,17 +242,23 @@ impl Cache {
 
 fn forget(tables: &mut Tables, dialect: Dialect, unit: &Unit) {
     for (kind, names) in unit.names(dialect) {
-        let table = &mut tables[kind.index()];
-        match names {
-            Names::One(name) => {
-                table.remove(name.as_str());
-            }
-            Names::Prefix(prefix) => {
-                let gone: Vec<Arc<str>> = with_prefix(table, &prefix)
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                gone.iter().for_each(|name| drop(table.remove(name)));
-            }
+        drop_names(&mut tables.shared[kind.index()], &names);
+        if kind == TypeUrl::Route {
+            drop_names(&mut tables.consumers, &names);
+        }
+    }
+}
+
+fn drop_names<V>(table: &mut BTreeMap<Arc<str>, V>, names: &Names) {
+    match names {
+        Names::One(name) => {
+            table.remove(name.as_str());
+        }
+        Names::Prefix(prefix) => {
+            let gone: Vec<Arc<str>> = with_prefix(table, prefix)
+                .map(|(name, _)| name.clone())
+                .collect();
+            gone.iter().for_each(|name| drop(table.remove(name)));
         }
     }
 }

@@ -40,10 +40,14 @@ const fn wholly(what: &'static str) -> Capability {
     }
 }
 
-const CAPABILITIES: [Capability; 15] = [
+const CAPABILITIES: [Capability; 17] = [
     wholly("`Service`: ports, `targetPort` by number and name, `appProtocol`"),
     wholly("`HTTPRoute`: matches on path, method, headers and query"),
     wholly("`HTTPRoute`: weights, header changes, redirects, rewrites, timeouts"),
+    wholly("`GRPCRoute`: matches on service, method and headers; weights, header changes"),
+    wholly(
+        "routes of the client's own namespace to a `Service` of another; several parents, and ports of them",
+    ),
     wholly("`AuthorizationPolicy`: allow and deny, by identity, namespace, port, method and path"),
     Capability {
         what: "`AuthorizationPolicy` for opaque connections",

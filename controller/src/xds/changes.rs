@@ -7,7 +7,6 @@ use xds_api::type_url::TypeUrl;
 
 use super::names::{self, ListenerName};
 use super::scope::Dialect;
-use crate::model::kinds::http_route::HttpRouteSpec;
 use crate::model::{Change, Kind, Mesh, Name, ObjectKey, Rollout};
 
 /// Resources that have their inputs in common.
@@ -172,11 +171,9 @@ fn object(meshes: &[&Mesh; 2], key: &ObjectKey, units: &mut BTreeSet<Unit>) {
     let name = &key.name;
     match key.kind() {
         Kind::Service => service(meshes, name, units),
-        Kind::HttpRoute => {
-            let routes = meshes
-                .iter()
-                .filter_map(|mesh| mesh.http_routes().get(name));
-            units.extend(routes.flat_map(|route| parents(name, &route.object.spec)));
+        Kind::HttpRoute | Kind::GrpcRoute => {
+            let services = meshes.iter().flat_map(|mesh| mesh.services_routed_by(key));
+            units.extend(services.map(Unit::Routes));
         }
         Kind::TrafficPolicy => {
             let policies = meshes
@@ -195,22 +192,17 @@ fn object(meshes: &[&Mesh; 2], key: &ObjectKey, units: &mut BTreeSet<Unit>) {
     }
 }
 
-fn parents<'a>(route: &'a Name, spec: &'a HttpRouteSpec) -> impl Iterator<Item = Unit> + 'a {
-    spec.parent_refs.iter().map(|parent| {
-        let namespace = parent.namespace.as_deref().unwrap_or(&route.namespace);
-        Unit::Routes(Name::new(namespace, parent.name.as_str()))
-    })
-}
-
 /// A service: all of its own, the routes that send to it, and the workloads behind it where a policy targets it.
 fn service(meshes: &[&Mesh; 2], name: &Name, units: &mut BTreeSet<Unit>) {
     addressed(meshes, name, units);
     units.extend([Unit::Routes(name.clone()), Unit::Endpoints(name.clone())]);
     for mesh in meshes {
-        for (route, entry) in mesh.http_routes() {
-            if sends_to(route, &entry.object.spec, name) {
-                units.extend(parents(route, &entry.object.spec));
-            }
+        for route in mesh.routes().filter(|route| sends_to(mesh, route, name)) {
+            units.extend(
+                mesh.services_routed_by(&route)
+                    .into_iter()
+                    .map(Unit::Routes),
+            );
         }
         let selected = mesh.services().get(name).filter(|_| targeted(mesh, name));
         let selector = selected.map(|entry| &entry.object.spec.selector);
@@ -225,12 +217,11 @@ fn addressed(meshes: &[&Mesh; 2], service: &Name, units: &mut BTreeSet<Unit>) {
     units.extend(vips.flat_map(|vip| vip.addresses()).map(Unit::Address));
 }
 
-fn sends_to(route: &Name, spec: &HttpRouteSpec, service: &Name) -> bool {
-    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-    backends.into_iter().any(|backend| {
-        let namespace = backend.namespace.as_deref().unwrap_or(&route.namespace);
-        backend.name == service.name && namespace == service.namespace
-    })
+fn sends_to(mesh: &Mesh, route: &ObjectKey, service: &Name) -> bool {
+    let backends = mesh.backends_of(route);
+    backends
+        .into_iter()
+        .any(|(_, _, backend)| backend.service(&route.name) == *service)
 }
 
 fn targeted(mesh: &Mesh, service: &Name) -> bool {

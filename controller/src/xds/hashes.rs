@@ -25,6 +25,14 @@ pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<
                 hash.update(&[0]);
                 hash.update(found.resource.version().as_bytes());
             }
+            for client in consumers(mesh, kind, &name) {
+                let scope = Scope::settled(dialect);
+                if let Some(found) = cache.get_for(client, scope, published, kind, &name) {
+                    hash.update(client.as_bytes());
+                    hash.update(&[0]);
+                    hash.update(found.resource.version().as_bytes());
+                }
+            }
         }
         hex::encode(hash.finish())
     };
@@ -43,6 +51,20 @@ pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<
         (format!("grpc {}", kind.short()), hash)
     });
     native.into_iter().chain(envoy).chain(grpc).collect()
+}
+
+/// The namespaces whose clients see routes of their own under this name.
+fn consumers<'a>(mesh: &'a Mesh, kind: TypeUrl, name: &str) -> BTreeSet<&'a str> {
+    let port = ServicePort::parse(name).filter(|_| kind == TypeUrl::Route);
+    let Some(port) = port else {
+        return BTreeSet::new();
+    };
+    let namespaces = mesh
+        .attached(&port.service)
+        .map(|route| route.name.namespace.as_str());
+    namespaces
+        .filter(|namespace| *namespace != port.service.namespace)
+        .collect()
 }
 
 /// What gRPC programs can ask for; a server at one address for all that it may be bound to.

@@ -45,7 +45,9 @@ impl<'a> Sight<'a> {
         if names::owner(kind, name).is_some_and(|owner| !self.is_own(&owner)) {
             return None;
         }
-        self.cache.get(self.scope, self.published, kind, name)
+        let client = &self.own.workload.namespace;
+        self.cache
+            .get_for(client, self.scope, self.published, kind, name)
     }
 
     /// What is a workload's own is for the workload alone: for the certificate that it must have, under its own name.

@@ -2,6 +2,7 @@
 
 mod action;
 mod any;
+mod calls;
 mod dial;
 mod limits;
 mod matching;
@@ -24,7 +25,26 @@ use std::sync::Arc;
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
+use super::names::ServicePort;
+use super::scope::Dialect;
+use crate::model::Mesh;
 pub(crate) use workload::identity;
+
+/// The routes of a port for the clients of a namespace that has routes of its own to the service.
+pub(crate) fn consumer_routes(
+    dialect: Dialect,
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+    client: &str,
+) -> Option<Translated> {
+    match dialect {
+        Dialect::Native | Dialect::Envoy => {
+            route::translate(dialect, mesh, name, port, Some(client))
+        }
+        Dialect::Grpc => grpc::route::translate(mesh, name, port, Some(client)),
+    }
+}
 
 /// A resource that another one makes the client need.
 pub(crate) type Link = (TypeUrl, Arc<str>);

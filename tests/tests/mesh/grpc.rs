@@ -1,5 +1,6 @@
 //! Programs with gRPC's xDS in them, calling and called by every kind of member: once with the C core (from Python), once with grpc-go.
 
+mod calls;
 pub(crate) mod programs;
 mod routes;
 

@@ -259,6 +259,9 @@ pub struct Object {
     pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "8")]
     pub cells: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many of them, the last ones, are shown only where everything is. `warnings`, which every kind has, is the last of all.
+    #[prost(uint32, tag = "9")]
+    pub wide_columns: u32,
 }
 impl ::prost::Name for Object {
     const NAME: &'static str = "Object";

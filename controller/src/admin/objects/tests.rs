@@ -226,8 +226,10 @@ async fn objects_are_deleted_by_reference_and_by_document() {
 async fn what_is_shown_has_a_status_and_can_be_applied_again() {
     let bench = Bench::new();
     let ours = "apiVersion: maille.dev/v1alpha1\nkind: ";
+    let calls = "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: calls, namespace: desk}\nspec: {parentRefs: [{kind: Service, name: web, namespace: default, port: 80}], rules: [{matches: [{method: {service: a.B}}], backendRefs: [{name: web, namespace: default, port: 80, weight: 3}]}, {}]}\n---\n";
     let text = service("web")
         + &route("split", "web", "web", 80)
+        + calls
         + &format!(
             "{ours}Workload\nmetadata: {{name: web-1, labels: {{team: a}}}}\nspec: {{}}\n---\n"
         )
@@ -249,7 +251,12 @@ async fn what_is_shown_has_a_status_and_can_be_applied_again() {
         command: Command::Register(instance("web-1", 1)),
     };
     bench.alone.apply(&register).accepted().unwrap();
-    let answer = bench.get("all", "").await.unwrap();
+    let everything = api::GetRequest {
+        kind: "all".to_owned(),
+        all_namespaces: true,
+        ..api::GetRequest::default()
+    };
+    let answer = bench.objects.get(everything).await.unwrap();
     let shown = answer.objects.iter().map(|object| {
         let cells: Vec<String> = object
             .columns

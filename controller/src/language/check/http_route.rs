@@ -2,7 +2,7 @@
 
 use regex::RegexBuilder;
 
-use super::Subject;
+use super::{Subject, parents};
 use crate::{
     language::format::Format,
     model::kinds::{
@@ -24,53 +24,39 @@ const MATCHES: usize = 64;
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 pub(super) fn check(spec: &HttpRouteSpec, namespace: &str, subject: &mut Subject<'_>) {
-    for (index, parent) in spec.parent_refs.iter().enumerate() {
-        if parent
-            .namespace
-            .as_deref()
-            .is_some_and(|other| other != namespace)
-        {
-            let message = format!(
-                "a route attaches to Services of its own namespace `{namespace}` only; write it there"
-            );
-            subject.error(format!("spec.parentRefs[{index}].namespace"), message);
-        }
-    }
-    let parents = spec.parent_refs.iter().enumerate();
-    subject.no_twice(
-        parents.map(|(index, parent)| {
-            (
-                format!("spec.parentRefs[{index}]"),
-                (&parent.name, parent.port),
-            )
-        }),
-        "parent",
-    );
-    if spec.rules.len() > RULES {
-        let message = format!(
-            "a route has at most {RULES} rules, not {}; write several routes",
-            spec.rules.len()
-        );
-        subject.error("spec.rules", message);
-    }
+    parents::check(&spec.parent_refs, namespace, subject);
+    let matches = spec.rules.iter().map(|rule| rule.matches.len());
+    check_counts(&matches.collect::<Vec<_>>(), subject);
     for (index, rule) in spec.rules.iter().enumerate() {
         check_rule(rule, &format!("spec.rules[{index}]"), subject);
     }
 }
 
-fn check_rule(rule: &Rule, at: &str, subject: &mut Subject<'_>) {
-    if rule.matches.len() > MATCHES {
-        let message = format!(
-            "a rule has at most {MATCHES} matches, not {}; write several rules",
-            rule.matches.len()
-        );
-        subject.error(format!("{at}.matches"), message);
+/// How many rules there are, and how many matches each has.
+pub(super) fn check_counts(matches: &[usize], subject: &mut Subject<'_>) {
+    let rules = matches.len();
+    if rules > RULES {
+        let message =
+            format!("a route has at most {RULES} rules, not {rules}; write several routes");
+        subject.error("spec.rules", message);
     }
+    for (index, count) in matches
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > MATCHES)
+    {
+        let message =
+            format!("a rule has at most {MATCHES} matches, not {count}; write several rules");
+        subject.error(format!("spec.rules[{index}].matches"), message);
+    }
+}
+
+fn check_rule(rule: &Rule, at: &str, subject: &mut Subject<'_>) {
     for (index, condition) in rule.matches.iter().enumerate() {
         check_match(condition, &format!("{at}.matches[{index}]"), subject);
     }
     check_filters(rule, at, subject);
-    check_backends(rule, at, subject);
+    check_backends(rule, at, "its requests are answered with 500", subject);
     if let Some(timeouts) = rule.timeouts
         && let (Some(whole), Some(one)) = (timeouts.request, timeouts.backend_request)
         && !whole.is_zero()
@@ -111,7 +97,7 @@ fn check_path(path: &PathMatch, at: &str, subject: &mut Subject<'_>) {
     }
 }
 
-fn check_values(
+pub(super) fn check_values(
     values: &[ValueMatch],
     at: &str,
     fold: fn(&str) -> String,
@@ -137,7 +123,7 @@ fn check_values(
     }
 }
 
-fn check_regex(text: &str) -> Result<(), String> {
+pub(super) fn check_regex(text: &str) -> Result<(), String> {
     match RegexBuilder::new(text).size_limit(REGEX_BYTES).build() {
         Ok(_) => Ok(()),
         Err(regex::Error::CompiledTooBig(_)) => {
@@ -157,7 +143,7 @@ fn check_regex(text: &str) -> Result<(), String> {
     }
 }
 
-fn check_filters(rule: &Rule, at: &str, subject: &mut Subject<'_>) {
+pub(super) fn check_filters(rule: &Rule, at: &str, subject: &mut Subject<'_>) {
     let types = rule.filters.iter().enumerate();
     subject.no_twice(
         types.map(|(index, filter)| (format!("{at}.filters[{index}]"), filter.type_name())),
@@ -305,16 +291,14 @@ fn check_prefix(path: Option<&PathModifier>, rule: &Rule, at: &str, subject: &mu
     }
 }
 
-fn check_backends(rule: &Rule, at: &str, subject: &mut Subject<'_>) {
+/// `without`: what becomes of requests where there is no backend.
+pub(super) fn check_backends(rule: &Rule, at: &str, without: &str, subject: &mut Subject<'_>) {
     let redirects = rule
         .filters
         .iter()
         .any(|filter| matches!(filter, Filter::RequestRedirect { .. }));
     if rule.backend_refs.is_empty() && !redirects {
-        subject.warning(
-            at,
-            "this rule has no backend, so its requests are answered with 500",
-        );
+        subject.warning(at, format!("this rule has no backend, so {without}"));
     }
     if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == 0)
     {

@@ -10,7 +10,7 @@ pub(super) const SPEC: &[Field] = &[
     required(
         "parentRefs",
         Shape::List(&Shape::Object(PARENT_REF), 1),
-        "The Services whose requests it routes.",
+        "The Services whose requests it routes; a Service, or a port of it, once.",
     ),
     required(
         "rules",
@@ -19,7 +19,7 @@ pub(super) const SPEC: &[Field] = &[
     ),
 ];
 
-const PARENT_REF: &[Field] = &[
+pub(super) const PARENT_REF: &[Field] = &[
     optional(
         "group",
         Shape::Choice(&["", "core"]),
@@ -32,7 +32,7 @@ const PARENT_REF: &[Field] = &[
         "namespace",
         Shape::Text(Format::Label),
         "the route's",
-        "Only the route's own is allowed.",
+        "Where the Service lives. Of another namespace: only requests from clients in the route's own namespace are meant, and for them no route of the Service's namespace holds.",
     ),
     optional("port", PORT, "all its ports", "One port of it."),
 ];
@@ -112,9 +112,9 @@ const PATH_MATCH: &[Field] = &[
     ),
 ];
 
-const MATCH_TYPE: Shape = Shape::Choice(&["Exact", "RegularExpression"]);
+pub(super) const MATCH_TYPE: Shape = Shape::Choice(&["Exact", "RegularExpression"]);
 
-const HEADER_MATCH: &[Field] = &[
+pub(super) const HEADER_MATCH: &[Field] = &[
     optional(
         "type",
         MATCH_TYPE,
@@ -189,7 +189,7 @@ const FILTER: Shape = Shape::Tagged(
     ],
 );
 
-const HEADER_MODIFIER: &[Field] = &[
+pub(super) const HEADER_MODIFIER: &[Field] = &[
     optional(
         "set",
         Shape::List(&Shape::Object(HEADER), 0),
@@ -284,40 +284,45 @@ const PATH_MODIFIER: Shape = Shape::Tagged(
     ],
 );
 
-const BACKEND_REF: &[Field] = &[
-    optional(
-        "group",
-        Shape::Choice(&["", "core"]),
-        "core",
-        "The core group.",
-    ),
-    optional(
-        "kind",
-        Shape::Choice(&["Service"]),
-        "`Service`",
-        "The one kind that may be named.",
-    ),
-    required("name", Shape::Text(Format::Label), "The Service."),
-    optional(
-        "namespace",
-        Shape::Text(Format::Label),
-        "the route's",
-        "Where that Service lives.",
-    ),
-    required("port", PORT, "A port of that Service."),
-    optional(
-        "weight",
-        Shape::Integer(0, 1_000_000),
-        "1",
-        "Its share is its weight over the sum of all.",
-    ),
-    optional(
-        "filters",
-        Shape::List(&FILTER, 0),
-        "none",
-        "Header changes for this backend only.",
-    ),
-];
+const BACKEND_REF: &[Field] = &backend_ref(&FILTER);
+
+/// A share of the traffic, and what its filters may be.
+pub(super) const fn backend_ref(filter: &'static Shape) -> [Field; 7] {
+    [
+        optional(
+            "group",
+            Shape::Choice(&["", "core"]),
+            "core",
+            "The core group.",
+        ),
+        optional(
+            "kind",
+            Shape::Choice(&["Service"]),
+            "`Service`",
+            "The one kind that may be named.",
+        ),
+        required("name", Shape::Text(Format::Label), "The Service."),
+        optional(
+            "namespace",
+            Shape::Text(Format::Label),
+            "the route's",
+            "Where that Service lives.",
+        ),
+        required("port", PORT, "A port of that Service."),
+        optional(
+            "weight",
+            Shape::Integer(0, 1_000_000),
+            "1",
+            "Its share is its weight over the sum of all.",
+        ),
+        optional(
+            "filters",
+            Shape::List(filter, 0),
+            "none",
+            "Header changes for this backend only.",
+        ),
+    ]
+}
 
 const TIMEOUTS: &[Field] = &[
     optional(

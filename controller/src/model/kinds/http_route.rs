@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Duration, Kind, Object, Spec, is_default};
+use crate::model::Name;
 
 /// A route.
 pub type HttpRoute = Object<HttpRouteSpec>;
@@ -11,7 +12,7 @@ pub type HttpRoute = Object<HttpRouteSpec>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteSpec {
-    /// The services whose requests it routes; at least one, in the route's own namespace.
+    /// The services whose requests it routes; at least one. Where one is of another namespace, only the requests from the route's own.
     pub parent_refs: Vec<ParentRef>,
     /// At least one; tried by Gateway API's precedence, not in this order.
     pub rules: Vec<Rule>,
@@ -38,6 +39,19 @@ pub struct ParentRef {
     /// One port of it; all where it is absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub port: Option<u16>,
+}
+
+impl ParentRef {
+    /// The service that a route of this name means.
+    pub fn service(&self, route: &Name) -> Name {
+        let namespace = self.namespace.as_deref().unwrap_or(&route.namespace);
+        Name::new(namespace, self.name.as_str())
+    }
+
+    /// Whether requests to this port of the service are meant.
+    pub fn concerns(&self, port: u16) -> bool {
+        self.port.is_none_or(|wanted| wanted == port)
+    }
 }
 
 /// The one kind that may be referred to.
@@ -279,6 +293,14 @@ pub struct BackendRef {
     /// Changes for this backend only.
     #[serde(default, skip_serializing_if = "is_default")]
     pub filters: Vec<Filter>,
+}
+
+impl BackendRef {
+    /// The service that a route of this name means.
+    pub fn service(&self, route: &Name) -> Name {
+        let namespace = self.namespace.as_deref().unwrap_or(&route.namespace);
+        Name::new(namespace, self.name.as_str())
+    }
 }
 
 const fn one() -> u32 {

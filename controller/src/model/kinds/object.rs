@@ -9,7 +9,8 @@ use serde::{
 };
 
 use super::{
-    AuthorizationPolicy, HttpRoute, MeshSettings, Metadata, Service, TrafficPolicy, Workload,
+    AuthorizationPolicy, GrpcRoute, HttpRoute, MeshSettings, Metadata, Service, TrafficPolicy,
+    Workload,
 };
 
 /// The closed list of kinds. The numbers are part of the log's format.
@@ -28,13 +29,16 @@ pub enum Kind {
     TrafficPolicy = 4,
     /// `MeshSettings`: what holds for all.
     MeshSettings = 5,
+    /// Gateway API `GRPCRoute`.
+    GrpcRoute = 6,
 }
 
 impl Kind {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Service,
         Kind::HttpRoute,
+        Kind::GrpcRoute,
         Kind::Workload,
         Kind::AuthorizationPolicy,
         Kind::TrafficPolicy,
@@ -46,6 +50,7 @@ impl Kind {
         match self {
             Kind::Service => "Service",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::GrpcRoute => "GRPCRoute",
             Kind::Workload => "Workload",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::TrafficPolicy => "TrafficPolicy",
@@ -57,7 +62,7 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Kind::Service => "v1",
-            Kind::HttpRoute => "gateway.networking.k8s.io/v1",
+            Kind::HttpRoute | Kind::GrpcRoute => "gateway.networking.k8s.io/v1",
             _ => "maille.dev/v1alpha1",
         }
     }
@@ -155,6 +160,7 @@ struct RawObject<S> {
 pub enum AnyObject {
     Service(Arc<Service>),
     HttpRoute(Arc<HttpRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
     Workload(Arc<Workload>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     TrafficPolicy(Arc<TrafficPolicy>),
@@ -170,6 +176,7 @@ impl AnyObject {
         Ok(match kind {
             Kind::Service => Self::Service(Arc::new(Object::from_json(json)?)),
             Kind::HttpRoute => Self::HttpRoute(Arc::new(Object::from_json(json)?)),
+            Kind::GrpcRoute => Self::GrpcRoute(Arc::new(Object::from_json(json)?)),
             Kind::Workload => Self::Workload(Arc::new(Object::from_json(json)?)),
             Kind::AuthorizationPolicy => {
                 Self::AuthorizationPolicy(Arc::new(Object::from_json(json)?))
@@ -184,6 +191,7 @@ impl AnyObject {
         match self {
             Self::Service(object) => object.to_json(),
             Self::HttpRoute(object) => object.to_json(),
+            Self::GrpcRoute(object) => object.to_json(),
             Self::Workload(object) => object.to_json(),
             Self::AuthorizationPolicy(object) => object.to_json(),
             Self::TrafficPolicy(object) => object.to_json(),
@@ -196,6 +204,7 @@ impl AnyObject {
         match self {
             Self::Service(_) => Kind::Service,
             Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::Workload(_) => Kind::Workload,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
@@ -208,6 +217,7 @@ impl AnyObject {
         match self {
             Self::Service(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
+            Self::GrpcRoute(object) => &object.metadata,
             Self::Workload(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::TrafficPolicy(object) => &object.metadata,

@@ -528,3 +528,48 @@ fn a_difference_names_what_changed() {
     assert_eq!(before.diff(after), expected);
     assert!(after.diff(after).is_empty());
 }
+
+/// `route` as another kind, namespace and port of a parent.
+fn routed(kind: &str, namespace: &str, name: &str, parent: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{parentRefs: [{{kind: Service, {parent}}}], rules: [{{backendRefs: [{{name: web, namespace: default, port: 80}}]}}]}}\n---\n"
+    )
+}
+
+#[test]
+fn a_port_takes_routes_of_one_kind_from_each_namespace() {
+    let mut log = Log::new();
+    let ports = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{name: a, port: 80}, {name: b, port: 81}]}\n---\n";
+    log.put(ports).accepted().unwrap();
+    let whole = routed("HTTPRoute", "default", "whole", "name: web, port: 80");
+    log.put(&whole).accepted().unwrap();
+    for parent in ["name: web", "name: web, port: 80"] {
+        let refused = log.put(&routed("GRPCRoute", "default", "calls", parent));
+        let refusal = refused.refusal.unwrap();
+        assert_eq!(refusal.problems[0].path, "spec.parentRefs[0]");
+        let message = &refusal.problems[0].message;
+        assert!(
+            message.contains("HTTPRoute default/whole is attached"),
+            "{message}"
+        );
+    }
+    // Another port, or another namespace's clients, are another matter.
+    for (namespace, parent) in [
+        ("default", "name: web, port: 81"),
+        ("desk", "name: web, namespace: default"),
+    ] {
+        log.put(&routed("GRPCRoute", namespace, "calls", parent))
+            .accepted()
+            .unwrap();
+    }
+    let mesh = log.state.mesh();
+    let web = Name::new("default", "web");
+    assert_eq!(mesh.attached(&web).count(), 3);
+    assert_eq!(mesh.routes_at(&web, 80, "default").len(), 1);
+    assert_eq!(mesh.routes_at(&web, 81, "default").len(), 1);
+    assert!(mesh.consumes("desk", &web) && !mesh.consumes("default", &web));
+    log.delete(Kind::GrpcRoute, "desk", "calls")
+        .accepted()
+        .unwrap();
+    assert!(!log.state.mesh().consumes("desk", &web));
+}

@@ -29,6 +29,9 @@ fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<S
                 let resource = cache.get(scope, published, kind, &name);
                 let version = resource.map(|one| one.resource.version().to_string());
                 found.push((kind, name.clone(), version));
+                let consumed = cache.get_for("desk", scope, published, kind, &name);
+                let version = consumed.map(|one| one.resource.version().to_string());
+                found.push((kind, format!("{name} for desk").into(), version));
             }
         }
     }
@@ -70,19 +73,27 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (workload(), 1..3u64, 0..3i32)
             .prop_map(|(workload, generation, health)| Step::Health { workload, generation, health }),
         1 => (workload(), 1..3u64).prop_map(|(workload, generation)| Step::End { workload, generation }),
-        3 => (0..12usize).prop_map(Step::Put),
-        2 => (0..12usize).prop_map(Step::Delete),
+        3 => (0..14usize).prop_map(Step::Put),
+        2 => (0..14usize).prop_map(Step::Delete),
         2 => (workload(), 0..3u8).prop_map(|(workload, app)| Step::Relabel { workload, app }),
         1 => (0..3u8).prop_map(Step::Trust),
-        2 => (0..12usize).prop_map(Step::Stage),
+        2 => (0..14usize).prop_map(Step::Stage),
         1 => (0..3i32).prop_map(Step::Roll),
     ]
 }
 
 const APPS: [&str; 3] = ["web", "api", "db"];
 
+/// Routes of another namespace: for its own clients.
+const CONSUMED: [&str; 2] = [
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: desk}\nspec: {parentRefs: [{kind: Service, name: web, namespace: shop}, {kind: Service, name: api, namespace: shop, port: 80}], rules: [{backendRefs: [{name: web-v2, namespace: shop, port: 80}]}]}\n",
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: desk}\nspec: {parentRefs: [{kind: Service, name: web, namespace: shop, port: 81}], rules: [{backendRefs: [{name: web, namespace: shop, port: 80}]}]}\n",
+];
+
 fn documents() -> Vec<String> {
-    sample_text().split("---\n").map(str::to_owned).collect()
+    let sample = sample_text();
+    let all = sample.split("---\n").chain(CONSUMED);
+    all.map(str::to_owned).collect()
 }
 
 fn key(document: &str) -> Option<(Kind, Name)> {
@@ -292,7 +303,11 @@ fn names_that_do_not_exist_are_not_kept() {
                 .is_none()
         );
     }
-    assert!(cache.read().scopes.iter().flatten().all(BTreeMap::is_empty));
+    let inner = cache.read();
+    let empty = |tables: &Tables| {
+        tables.shared.iter().all(BTreeMap::is_empty) && tables.consumers.is_empty()
+    };
+    assert!(inner.scopes.iter().all(empty));
 }
 
 #[test]

@@ -228,6 +228,35 @@ fn a_route_that_moves_brings_the_new_cluster_first_and_drops_the_old_one_last() 
 }
 
 #[test]
+fn a_route_of_the_clients_namespace_is_sent_to_its_clients_alone() {
+    let (mut shop, mut desk) = (Stage::new(), Stage::new());
+    let own = Own {
+        workload: Name::new("desk", "desk-1"),
+        identity: "spiffe://test.mesh/ns/desk/sa/desk".into(),
+        dialect: Dialect::Native,
+    };
+    desk.session = Session::new(own, &desk.cache, desk.cache.published());
+    let consumer = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web, namespace: desk}\nspec: {parentRefs: [{kind: Service, name: web, namespace: shop}], rules: [{backendRefs: [{name: db, namespace: shop, port: 5432}]}]}\n";
+    for stage in [&mut shop, &mut desk] {
+        stage.subscribe_like_a_proxy(&["out/web.shop:80"]);
+        stage.answers();
+        stage.log.put(consumer).accepted().unwrap();
+        stage.publish();
+    }
+    assert_eq!(shop.answers(), [""; 0]);
+    let sent = desk.answers();
+    assert!(sent.contains(&"RDS +shop/web:80".to_owned()), "{sent:?}");
+    // It goes, and what holds for everybody holds again.
+    desk.log
+        .delete(Kind::HttpRoute, "desk", "web")
+        .accepted()
+        .unwrap();
+    desk.publish();
+    let sent = desk.answers();
+    assert!(sent.contains(&"RDS +shop/web:80".to_owned()), "{sent:?}");
+}
+
+#[test]
 fn a_service_that_goes_and_comes_back_is_followed() {
     let mut stage = Stage::new();
     let address = format!("out/{}:5432", stage.vip("db"));

@@ -38,8 +38,10 @@ const DEFAULT_RETRY_ON: [RetryOn; 3] = [
 ];
 /// The longest pause before a retry, as a multiple of the first, where a policy does not say.
 const BACKOFF_FACTOR: u64 = 10;
-/// The answer where there is no backend to send to, by Gateway API.
-const NO_BACKEND: u32 = 500;
+/// The answer to a request where there is no backend to send it to, by Gateway API.
+pub(in crate::xds) const NO_BACKEND: u32 = 500;
+/// The same for a call: it ends with UNAVAILABLE.
+pub(in crate::xds) const UNAVAILABLE: u32 = 503;
 
 /// Changes to headers, in Envoy's four lists.
 #[derive(Debug, Default)]
@@ -91,12 +93,13 @@ impl<'a> Actions<'a> {
         })
     }
 
-    /// What a rule does, with the path to match where that differs from the condition's own.
+    /// What a rule does, with the path to match where that differs from the condition's own. `without`: the answer where there is no backend.
     pub(in crate::xds) fn of(
         &mut self,
         route: &Name,
         rule: &Rule,
         condition: &Match,
+        without: u32,
     ) -> Vec<(Option<PathSpecifier>, Action)> {
         let redirect = rule.filters.iter().find_map(|filter| match filter {
             Filter::RequestRedirect { request_redirect } => Some(request_redirect),
@@ -104,7 +107,7 @@ impl<'a> Actions<'a> {
         });
         match redirect {
             Some(redirect) => self.redirect(redirect, condition),
-            None => vec![(None, self.forward(route, rule, condition))],
+            None => vec![(None, self.forward(route, rule, condition, without))],
         }
     }
 
@@ -116,18 +119,18 @@ impl<'a> Actions<'a> {
         envoy::action::base(self.policy)
     }
 
-    fn forward(&mut self, route: &Name, rule: &Rule, condition: &Match) -> Action {
+    fn forward(&mut self, route: &Name, rule: &Rule, condition: &Match, without: u32) -> Action {
         let weighted: Vec<&BackendRef> = rule
             .backend_refs
             .iter()
             .filter(|backend| backend.weight > 0)
             .collect();
-        let target = |backend: &BackendRef| {
-            let namespace = backend.namespace.as_deref().unwrap_or(&route.namespace);
-            ServicePort::new(namespace, &backend.name, backend.port)
+        let target = |backend: &BackendRef| ServicePort {
+            service: backend.service(route),
+            port: backend.port,
         };
         if !weighted.iter().any(|backend| self.exists(&target(backend))) {
-            return Action::DirectResponse(DirectResponseAction { status: NO_BACKEND });
+            return Action::DirectResponse(DirectResponseAction { status: without });
         }
         let specifier = match weighted.as_slice() {
             [only] if only.filters.is_empty() => {

@@ -42,7 +42,7 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
         TypeUrl::Listener => listener(mesh, name),
         TypeUrl::Route => {
             let port = ServicePort::parse(&name)?;
-            route::translate(Dialect::Envoy, mesh, name, &port)
+            route::translate(Dialect::Envoy, mesh, name, &port, None)
         }
         TypeUrl::Cluster => cluster::translate(mesh, name),
         TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),

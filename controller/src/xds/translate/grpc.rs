@@ -6,7 +6,7 @@
 mod cluster;
 mod endpoints;
 mod manager;
-mod route;
+pub(super) mod route;
 mod serving;
 mod target;
 mod tls;
@@ -31,7 +31,7 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
             ListenerName::Serving(workload, at) => serving::translate(mesh, name, &workload, at),
             _ => None,
         },
-        TypeUrl::Route => route::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
+        TypeUrl::Route => route::translate(mesh, name.clone(), &ServicePort::parse(&name)?, None),
         TypeUrl::Cluster if *name == *NOWHERE => Some(cluster::nowhere(mesh)),
         TypeUrl::Cluster => cluster::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Endpoints if *name == *NOWHERE => Some(endpoints::nowhere()),

@@ -16,12 +16,13 @@ use crate::model::kinds::http_route::{
 /// The pseudo header by which methods are matched.
 pub(in crate::xds) const METHOD: &str = ":method";
 
-/// Smaller is tried first: exact paths, then regular expressions, then prefixes; longer before shorter; then a method,
-/// then more headers, then more parameters.
+/// Smaller is tried first. Of requests: exact paths, then regular expressions, then prefixes; longer before shorter; then a method (which has no length),
+/// then more headers, then more parameters. Of calls: see `calls`.
 pub(in crate::xds) type Precedence = (
     u8,
     Reverse<usize>,
-    Reverse<bool>,
+    u8,
+    Reverse<usize>,
     Reverse<usize>,
     Reverse<usize>,
 );
@@ -39,7 +40,8 @@ pub(in crate::xds) fn precedence(one: &Match) -> Precedence {
     (
         class,
         Reverse(length),
-        Reverse(one.method.is_some()),
+        u8::from(one.method.is_none()),
+        Reverse(0),
         Reverse(one.headers.len()),
         Reverse(one.query_params.len()),
     )

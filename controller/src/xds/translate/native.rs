@@ -45,7 +45,7 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
         },
         TypeUrl::Route => {
             let port = ServicePort::parse(&name)?;
-            route::translate(Dialect::Native, mesh, name, &port)
+            route::translate(Dialect::Native, mesh, name, &port, None)
         }
         TypeUrl::Cluster => cluster::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),

@@ -1,5 +1,6 @@
 //! RDS: what becomes of the requests to one port of a service.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,12 +10,14 @@ use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::Translated;
-use super::action::Actions;
-use super::matching::{precedence, route_match};
+use super::action::{Actions, NO_BACKEND, UNAVAILABLE};
+use super::calls;
+use super::matching::{Precedence, precedence, route_match};
 use super::policy::policy;
 use super::protocol::{may_be_http, protocol_of};
-use crate::model::kinds::http_route::{HttpRouteSpec, Match, ParentRef, Rule};
-use crate::model::{Mesh, Name};
+use crate::model::kinds::http_route::{Match, Rule};
+use crate::model::kinds::{GrpcRouteSpec, HttpRouteSpec};
+use crate::model::{Kind, Mesh, Name, ObjectKey};
 use crate::xds::names::ServicePort;
 use crate::xds::scope::Dialect;
 
@@ -22,17 +25,22 @@ use crate::xds::scope::Dialect;
 struct Candidate<'a> {
     route: &'a Name,
     rule_number: usize,
-    rule: &'a Rule,
+    rule: Cow<'a, Rule>,
     condition: Match,
+    precedence: Precedence,
+    /// The answer where there is no backend.
+    without: u32,
 }
 
+/// `client`: the namespace whose clients it is for, where that has routes of its own to the service.
 pub(in crate::xds) fn translate(
     dialect: Dialect,
     mesh: &Mesh,
     name: Arc<str>,
     port: &ServicePort,
+    client: Option<&str>,
 ) -> Option<Translated> {
-    let (configuration, clusters) = configuration(dialect, mesh, &name, port)?;
+    let (configuration, clusters) = configuration(dialect, mesh, &name, port, client)?;
     let links = clusters.into_iter().map(|name| (TypeUrl::Cluster, name));
     let links = links.collect();
     Some(Translated::new(Resource::new(name, &configuration), links))
@@ -52,20 +60,23 @@ pub(in crate::xds) fn configuration(
     mesh: &Mesh,
     name: &str,
     port: &ServicePort,
+    client: Option<&str>,
 ) -> Option<(RouteConfiguration, BTreeSet<Arc<str>>)> {
     if !may_be_http(protocol_of(mesh, port)?) {
         return None;
     }
     let policy = policy(mesh, port);
     let mut actions = Actions::new(dialect, mesh, port, &policy);
-    let mut candidates = candidates(mesh, port);
+    let holding = holding(mesh, port, client);
+    let mut candidates = candidates(mesh, &holding);
     // Ties are settled by the routes' names and the order within a route, which the walk has; the sort keeps it.
-    candidates.sort_by_cached_key(|one| precedence(&one.condition));
+    candidates.sort_by_key(|one| one.precedence);
     let mut routes: Vec<Route> = candidates
         .iter()
         .flat_map(|candidate| candidate.routes(&mut actions))
         .collect();
-    if routes.is_empty() && !has_routes(mesh, port) {
+    // A service with routes serves only what they match.
+    if holding.is_empty() {
         routes.push(Route {
             name: "default".to_owned(),
             r#match: Some(route_match(&Match::default())),
@@ -91,7 +102,7 @@ impl Candidate<'_> {
             Some(rule) => format!("{}#{rule}", self.route),
             None => format!("{}#{}", self.route, self.rule_number),
         };
-        let fitting = actions.of(self.route, self.rule, &self.condition);
+        let fitting = actions.of(self.route, &self.rule, &self.condition, self.without);
         let changes = actions.header_changes(&self.rule.filters);
         let route = |(path, action): (Option<_>, Action)| {
             let mut condition = route_match(&self.condition);
@@ -112,47 +123,61 @@ impl Candidate<'_> {
     }
 }
 
-/// Every condition of every rule that is attached to the port, by the routes' names.
-fn candidates<'a>(mesh: &'a Mesh, port: &ServicePort) -> Vec<Candidate<'a>> {
-    let mut all = Vec::new();
-    for (route, spec) in attached(mesh, port) {
-        for (rule_number, rule) in spec.rules.iter().enumerate() {
-            let every = [Match::default()];
-            let conditions = if rule.matches.is_empty() {
-                &every[..]
-            } else {
-                &rule.matches
-            };
-            all.extend(conditions.iter().cloned().map(|condition| Candidate {
-                route,
-                rule_number,
-                rule,
-                condition,
-            }));
+/// Every condition of every rule, by the routes' names. They are of one kind: `relations` lets no others stand beside each other.
+fn candidates<'a>(mesh: &'a Mesh, routes: &[&'a ObjectKey]) -> Vec<Candidate<'a>> {
+    let of = |route: &&'a ObjectKey| match route.kind() {
+        Kind::HttpRoute => {
+            let entry = mesh.http_routes().get(&route.name);
+            entry.map(|entry| requests(&route.name, &entry.object.spec))
         }
+        Kind::GrpcRoute => {
+            let entry = mesh.grpc_routes().get(&route.name);
+            entry.map(|entry| calls(&route.name, &entry.object.spec))
+        }
+        _ => None,
+    };
+    routes.iter().filter_map(of).flatten().collect()
+}
+
+fn requests<'a>(route: &'a Name, spec: &'a HttpRouteSpec) -> Vec<Candidate<'a>> {
+    let mut all = Vec::new();
+    for (rule_number, rule) in spec.rules.iter().enumerate() {
+        all.extend(or_any(&rule.matches).map(|condition| Candidate {
+            route,
+            rule_number,
+            rule: Cow::Borrowed(rule),
+            precedence: precedence(&condition),
+            condition,
+            without: NO_BACKEND,
+        }));
     }
     all
 }
 
-/// A service with routes serves only what they match.
-fn has_routes(mesh: &Mesh, port: &ServicePort) -> bool {
-    attached(mesh, port).next().is_some()
+fn calls<'a>(route: &'a Name, spec: &'a GrpcRouteSpec) -> Vec<Candidate<'a>> {
+    let mut all = Vec::new();
+    for (rule_number, rule) in spec.rules.iter().enumerate() {
+        all.extend(or_any(&rule.matches).map(|condition| Candidate {
+            route,
+            rule_number,
+            rule: Cow::Owned(rule.forward()),
+            precedence: calls::precedence(&condition),
+            condition: calls::as_request(&condition),
+            without: UNAVAILABLE,
+        }));
+    }
+    all
 }
 
-fn attached<'a>(
-    mesh: &'a Mesh,
-    port: &ServicePort,
-) -> impl Iterator<Item = (&'a Name, &'a HttpRouteSpec)> {
-    let port = port.clone();
-    let first = Name::new(port.service.namespace.as_str(), "");
-    let namespace = port.service.namespace.clone();
-    let here = mesh
-        .http_routes()
-        .range(first..)
-        .take_while(move |(name, _)| name.namespace == namespace);
-    let meant = move |parent: &ParentRef| {
-        parent.name == port.service.name && parent.port.is_none_or(|number| number == port.port)
-    };
-    here.map(|(name, entry)| (name, &entry.object.spec))
-        .filter(move |(_, spec)| spec.parent_refs.iter().any(&meant))
+/// A rule without conditions is for everything.
+fn or_any<M: Clone + Default>(conditions: &[M]) -> impl Iterator<Item = M> + '_ {
+    let any = conditions.is_empty().then(M::default);
+    conditions.iter().cloned().chain(any)
+}
+
+/// The routes that hold for a client's requests to a port: those of the client's namespace, where it has any, else those of the service's.
+fn holding<'a>(mesh: &'a Mesh, port: &ServicePort, client: Option<&str>) -> Vec<&'a ObjectKey> {
+    let of = |namespace: &str| mesh.routes_at(&port.service, port.port, namespace);
+    let own = client.map(of).filter(|own| !own.is_empty());
+    own.unwrap_or_else(|| of(&port.service.namespace))
 }

@@ -18,6 +18,7 @@ use xds_api::google::protobuf::Duration;
 use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
+use super::super::calls::POST;
 use super::super::matching::{METHOD, route_match};
 use super::super::{Translated, route};
 use super::NOWHERE;
@@ -26,8 +27,6 @@ use crate::model::kinds::http_route::Match;
 use crate::xds::names::ServicePort;
 use crate::xds::scope::Dialect;
 
-/// The method of every call.
-const POST: &str = "POST";
 /// What gRPC can retry on.
 const RETRIED: [&str; 5] = [
     "cancelled",
@@ -39,8 +38,14 @@ const RETRIED: [&str; 5] = [
 /// gRPC answers requests on a route whose action is not to pass them on with UNAVAILABLE, whatever this says.
 const REFUSED: u32 = 503;
 
-pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Option<Translated> {
-    let (mut configuration, mut clusters) = route::configuration(Dialect::Grpc, mesh, &name, port)?;
+pub(in super::super) fn translate(
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+    client: Option<&str>,
+) -> Option<Translated> {
+    let (mut configuration, mut clusters) =
+        route::configuration(Dialect::Grpc, mesh, &name, port, client)?;
     for host in &mut configuration.virtual_hosts {
         let routes = std::mem::take(&mut host.routes).into_iter();
         host.routes = routes.flat_map(|one| understood(one, &clusters)).collect();
