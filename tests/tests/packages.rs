@@ -245,6 +245,8 @@ fn packages_install_without_starting_anything_and_purge_without_a_trace() {
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
     fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
+    fs::write(root.join("etc/shadow"), "root:*:19000:0:99999:7:::\n").unwrap();
+    fs::write(root.join("etc/gshadow"), "root:*::\n").unwrap();
     // The scripts run on this host and are told by DPKG_ROOT where to work: no chroot, which would need a system inside.
     let dpkg = || {
         let mut command = Command::new("dpkg");

@@ -284,33 +284,6 @@ async fn an_application_that_says_it_is_unwell_gets_nothing() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_says_whether_an_application_gets_anything() -> anyhow::Result<()> {
-    let mut mesh = Mesh::start("http", &[]).await?;
-    let sign = mesh.cluster.path().join("serves");
-    std::fs::write(&sign, "")?;
-    let exec = json!({"exec": {"command": ["test", "-e", sign]}, "interval": "200ms", "timeout": "5s", "unhealthyAfter": 2});
-    checked(&mut mesh, "asked", &exec).await?;
-    let listen = mesh.service("checked", "checked").await?;
-    let until = async |what: &str, expected: u16| {
-        wait::until(what, Duration::from_secs(20), async || {
-            let answer = ask(listen, "GET /").await?;
-            ensure!(answer.status == expected, "{answer:?}");
-            Ok::<_, anyhow::Error>(())
-        })
-        .await
-    };
-    until("it serves", 200).await?;
-    std::fs::remove_file(&sign)?;
-    until("its command fails", 503).await?;
-    let process = &mesh.servers["asked"].sidecar.process;
-    let log = process.as_ref().context("it runs")?.log();
-    let reason = "the command ended with exit status: 1";
-    ensure!(log.contains(reason), "{log}");
-    std::fs::write(&sign, "")?;
-    until("its command succeeds again", 200).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_of_another_account_is_no_endpoint() -> anyhow::Result<()> {
     let mut mesh = Mesh::start("http", &[]).await?;
     let account =
