@@ -22,20 +22,20 @@ struct Question {
 
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
-    #[prost(enumeration = "Serving", tag = "1")]
+    #[prost(enumeration = "State", tag = "1")]
     status: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-enum Serving {
+enum State {
     Unknown = 0,
     Serving = 1,
     NotServing = 2,
     ServiceUnknown = 3,
 }
 
-impl Serving {
+impl State {
     /// As gRPC's own tools write it.
     fn word(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ pub(super) async fn check(address: SocketAddr, service: &str) -> Result<(), Fail
     let asked = client.unary(Request::new(question), method, codec).await;
     let answer = asked.map_err(|status| refused(&status, service))?;
     match answer.into_inner().status() {
-        Serving::Serving => Ok(()),
+        State::Serving => Ok(()),
         other => Err(Failure::NotServing(other.word())),
     }
 }
