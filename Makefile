@@ -1,4 +1,5 @@
-# Maille's commands. `make dev` shows the mesh, `make test` proves it, `make bench` measures it, `make release` builds what is shipped.
+# Maille's commands. `make dev` shows the mesh, `make test` proves it, `make bench` measures it, `make release` builds what is shipped,
+# `make deb` Debian packages of it.
 # Each does its own set-up: Debian packages where root and apt are there; elsewhere it says plainly what is missing.
 
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -8,7 +9,7 @@ BINARIES := maille maille-controller maille-proxy maille-init
 # The whole workspace is always selected, so that every command unifies features alike and nothing compiles twice.
 BUILD := cargo build --workspace --bins
 
-.PHONY: dev test bench release setup lint
+.PHONY: dev test bench release deb setup lint
 # Ctrl-C must reach `maille dev`, which cleans up; make itself adds nothing.
 .NOTPARALLEL:
 
@@ -29,6 +30,9 @@ release:
 	$(BUILD) --release
 	@mkdir -p target/release-bin && cd $(RELEASE) && cp $(BINARIES) $(CURDIR)/target/release-bin/
 	@ls -l target/release-bin
+
+deb: release
+	@cli/packaging/deb target/release-bin target/deb
 
 lint:
 	cargo fmt --all --check

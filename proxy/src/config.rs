@@ -2,6 +2,7 @@
 
 mod agent;
 mod fields;
+mod health;
 mod listen;
 mod problems;
 #[cfg(test)]
@@ -10,10 +11,11 @@ mod values;
 mod workload;
 
 pub use agent::{Agent, AgentKind};
+pub use health::{HealthCheck, Probe};
 pub use listen::{Bind, Listen};
 pub use problems::{InvalidConfig, Problem};
 pub use values::{Egress, HostPort, Label, LogFormat, Protocol};
-pub use workload::{HealthCheck, Port, Probe, Workload};
+pub use workload::{Port, Workload};
 
 use fields::Fields;
 use ipnet::IpNet;

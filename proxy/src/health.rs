@@ -1,6 +1,8 @@
 //! Whether the application serves: each port is asked again and again, and a few answers in a row decide.
 
 mod damping;
+mod exec;
+mod grpc;
 mod probe;
 
 use crate::config::{Port, Probe};
@@ -65,9 +67,14 @@ async fn check(
             match &settings.probe {
                 Probe::Tcp {} => probe::tcp(address).await,
                 Probe::Http { path } => probe::http(address, path).await,
+                Probe::Grpc { service } => grpc::check(address, service).await,
+                Probe::Exec { command } => exec::run(command).await,
             }
         };
-        let asked = tokio::time::timeout(settings.timeout, asked).await;
+        let asked = tokio::select! {
+            () = stopping.cancelled() => return,
+            asked = tokio::time::timeout(settings.timeout, asked) => asked,
+        };
         let found = asked.unwrap_or(Err(probe::Failure::Timeout(settings.timeout)));
         let pause = match found {
             Ok(()) => settings.interval,
@@ -88,5 +95,66 @@ async fn check(
             () = stopping.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::HealthCheck;
+    use crate::supervise::tasks;
+
+    /// A port whose health a command tells.
+    fn port(command: &[String], timeout: Duration) -> Port {
+        Port {
+            name: String::new(),
+            port: 80,
+            protocol: crate::config::Protocol::Detect,
+            application: None,
+            health: Some(HealthCheck {
+                probe: Probe::Exec {
+                    command: command.to_vec(),
+                },
+                interval: Duration::from_millis(20),
+                timeout,
+                healthy_after: 1,
+                unhealthy_after: 2,
+            }),
+        }
+    }
+
+    /// Waits until this is said of it.
+    async fn until(seen: &mut watch::Receiver<PortHealth>, expected: Health) {
+        let limit = Duration::from_secs(20);
+        let told = seen.wait_for(|all| all[&80] == expected);
+        let told = tokio::time::timeout(limit, told).await;
+        assert!(told.is_ok(), "never {expected:?}");
+    }
+
+    #[tokio::test]
+    async fn a_command_is_asked_again_and_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let sign = directory.path().join("up");
+        let command = ["test", "-e", sign.to_str().unwrap()].map(str::to_owned);
+        let port = port(&command, Duration::from_secs(5));
+        let (tasks, _endings) = tasks();
+        let mut seen = start(&[port], &tasks);
+        assert_eq!(seen.borrow()[&80], Health::Unknown);
+        until(&mut seen, Health::Unhealthy).await;
+        std::fs::write(&sign, "").unwrap();
+        until(&mut seen, Health::Healthy).await;
+        std::fs::remove_file(&sign).unwrap();
+        until(&mut seen, Health::Unhealthy).await;
+        tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_end_is_not_healthy() {
+        let command = ["sleep", "1000"].map(str::to_owned);
+        let port = port(&command, Duration::from_millis(50));
+        let (tasks, _endings) = tasks();
+        until(&mut start(&[port], &tasks), Health::Unhealthy).await;
+        tasks.stop().await;
     }
 }

@@ -20,6 +20,8 @@ workload:
   ports:
   - {name: http, port: 8080, protocol: http, application: '127.0.0.1:9090', health: {http: {path: /up}, interval: 2s, timeout: 500ms, healthyAfter: 2, unhealthyAfter: 4}}
   - {port: 5432, protocol: tcp, health: {tcp: {}}}
+  - {port: 9000, protocol: grpc, health: {grpc: {service: shop.Orders}}}
+  - {port: 9001, health: {exec: {command: [/usr/bin/pg_isready, -q]}}}
 listen:
   outbound: []
   mesh: 10.0.0.1:14743
@@ -140,6 +142,48 @@ listen: {mesh: []}
         no_mesh,
         &["listen.mesh: must not be empty while workload.ports names ports to serve"],
     );
+}
+
+#[test]
+fn a_health_check_has_one_form_and_says_what_is_wrong_with_it() {
+    let text = |health: &str| {
+        format!(
+            "controllers: [c1:4700]\nworkload: {{namespace: shop, name: web-1, addresses: [10.0.0.1], ports: [{{port: 80, health: {health}}}]}}"
+        )
+    };
+    let at = "workload.ports[0].health";
+    check(
+        &text("{grpc: {service: 'a b', name: x}, exec: {command: [bin/up]}, tcp: {}}"),
+        &[
+            &format!("{at}.grpc: cannot stand beside exec and tcp; keep one"),
+            &format!("{at}.grpc.service: \"a b\": must be plain ASCII of at most 256 bytes"),
+            &format!("{at}.grpc.name: unknown field; the fields here are: service"),
+            &format!(
+                "{at}.exec.command: \"bin/up\": must be an absolute path, or a name that is looked for in PATH"
+            ),
+        ],
+    );
+    for (command, expected) in [
+        ("{}", "must name a program, and then its arguments"),
+        (
+            "{command: []}",
+            "must name a program, and then its arguments",
+        ),
+        (
+            "{command: curl -f http://127.0.0.1/}",
+            "\"curl -f http://127.0.0.1/\": must be a list of words; there is no shell that takes it apart",
+        ),
+        ("{command: [echo, \"a\\0\"]}", "must not hold a zero byte"),
+    ] {
+        let expected = format!("{at}.exec.command: {expected}");
+        let health = format!("{{exec: {command}}}");
+        let refused = text(&health).parse::<Config>().unwrap_err().to_string();
+        assert!(refused.contains(&expected), "{command} gave {refused}");
+    }
+    let config: Config = text("{grpc: {}}").parse().unwrap();
+    let health = config.workload.ports[0].health.as_ref().unwrap();
+    let service = String::new();
+    assert_eq!(health.probe, super::Probe::Grpc { service });
 }
 
 #[test]

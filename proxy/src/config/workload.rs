@@ -1,18 +1,13 @@
-//! What stands behind the proxy: the workload, its ports and how their health is checked.
+//! What stands behind the proxy: the workload and its ports.
 
 use super::fields::Fields;
-use super::values::{Label, Protocol, span};
+use super::health::HealthCheck;
+use super::values::{Label, Protocol};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
-/// Shorter would be load, longer would not notice.
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-/// More checks than these would damp a failure away.
-const CHECKS: RangeInclusive<u64> = 1..=20;
 const PORT: RangeInclusive<u64> = 1..=65_535;
 
 /// The workload that this proxy stands beside.
@@ -45,38 +40,6 @@ pub struct Port {
     pub application: Option<SocketAddr>,
     /// None: taken as healthy while the proxy runs.
     pub health: Option<HealthCheck>,
-}
-
-/// How a port's health is found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HealthCheck {
-    /// What is asked.
-    #[serde(flatten)]
-    pub probe: Probe,
-    /// From the end of one check to the next; at most a second while the application does not serve.
-    #[serde(serialize_with = "span")]
-    pub interval: Duration,
-    /// How long one check may take.
-    #[serde(serialize_with = "span")]
-    pub timeout: Duration,
-    /// Successes in a row until it counts as healthy.
-    pub healthy_after: u32,
-    /// Failures in a row until it counts as unhealthy.
-    pub unhealthy_after: u32,
-}
-
-/// One health question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Probe {
-    /// A connection is accepted.
-    Tcp {},
-    /// `GET path` is answered with 200 to 399.
-    Http {
-        /// Begins with `/`.
-        path: String,
-    },
 }
 
 impl Workload {
@@ -145,44 +108,6 @@ impl Port {
             protocol,
             application,
             health,
-        })
-    }
-}
-
-impl HealthCheck {
-    /// Reads an absent mapping as a TCP check with defaults; the caller drops that.
-    fn read(mut fields: Fields<'_>) -> Option<Self> {
-        let (http, tcp) = (fields.has("http"), fields.has("tcp"));
-        if http && tcp {
-            fields.problem("http", "cannot stand beside tcp; keep one");
-        }
-        fields.mapping("tcp").finish();
-        let mut inner = fields.mapping("http");
-        let path = inner.text::<String>("path").unwrap_or_else(|| "/".into());
-        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            inner.problem(
-                "path",
-                format!("{path:?}: must begin with / and be plain ASCII"),
-            );
-        }
-        inner.finish();
-        let interval = fields.duration("interval", INTERVAL);
-        let interval = interval.unwrap_or(Duration::from_secs(5));
-        let timeout = fields.duration("timeout", TIMEOUT);
-        let timeout = timeout.unwrap_or(interval.min(Duration::from_secs(1)));
-        let healthy_after = fields.number("healthyAfter", CHECKS).unwrap_or(1);
-        let unhealthy_after = fields.number("unhealthyAfter", CHECKS).unwrap_or(3);
-        fields.finish();
-        let probe = match http {
-            true => Probe::Http { path },
-            false => Probe::Tcp {},
-        };
-        Some(Self {
-            probe,
-            interval,
-            timeout,
-            healthy_after: u32::try_from(healthy_after).ok()?,
-            unhealthy_after: u32::try_from(unhealthy_after).ok()?,
         })
     }
 }

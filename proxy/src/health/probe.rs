@@ -1,7 +1,9 @@
 //! One question to the application.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +22,31 @@ pub(super) enum Failure {
     NotHttp,
     #[error("it did not answer within {0:?}")]
     Timeout(Duration),
+    #[error("it cannot be asked: {}", innermost(.0))]
+    Connect(tonic::transport::Error),
+    #[error("it says {0}")]
+    NotServing(&'static str),
+    #[error("it has no health service (grpc.health.v1.Health)")]
+    NoHealthService,
+    #[error("its health service does not know {0:?}")]
+    NoSuchService(String),
+    #[error("its health service answered: {text} ({code:?})")]
+    Refused { code: tonic::Code, text: String },
+    #[error("the command cannot be started: {0}")]
+    Start(io::Error),
+    #[error("the command ended with {status}{}{said}", if .said.is_empty() { "" } else { "; it said: " })]
+    Exit { status: ExitStatus, said: String },
+}
+
+/// tonic says "transport error"; what happened stands at the end of its causes.
+fn innermost(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
 }
 
 /// A connection is accepted.
