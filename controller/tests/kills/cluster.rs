@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use maille_controller::peer_ca::{AdminCertificate, init};
+use maille_controller::peer_ca::{AdminCertificate, Grant, init};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -62,6 +62,7 @@ impl Cluster {
     pub async fn found(plan: Plan) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("maille-kills-").tempdir()?;
         let administrator = AdminCertificate {
+            grant: Grant::everything(),
             name: "ada".to_owned(),
             directory: home.path().join("admin"),
             endpoints: vec!["localhost:4702".to_owned()],
