@@ -146,7 +146,8 @@ async fn nothing_is_accepted_before_the_policy_has_come() {
     let pair = Pair::new(app, Protocol::Http1).await;
     let plain = redirected(&pair, app).await;
     pair.server.change(|snapshot| snapshot.inbound = None);
-    assert_eq!(get(pair.listen, "/").await.0, 403);
+    // Refused before anybody has looked at it, so that the caller's sidecar may ask another endpoint; here is none.
+    assert_eq!(get(pair.listen, "/").await.0, 503);
     let mut client = TcpStream::connect(plain).await.unwrap();
     assert_eq!(
         client.read(&mut [0; 1]).await.unwrap_err().kind(),
