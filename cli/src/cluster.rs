@@ -9,7 +9,9 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
+use xds_api::envoy::service::status::v3::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+use xds_api::envoy::service::status::v3::{ClientStatusRequest, ClientStatusResponse};
 use xds_api::generated::maille::v1 as api;
 use xds_api::generated::maille::v1::admin_client::AdminClient;
 
@@ -180,6 +182,22 @@ impl Cluster {
             }
         }
         Err(last)
+    }
+
+    /// What every controller tells of its clients, asked at the same time.
+    pub async fn client_status(
+        &self,
+        request: &ClientStatusRequest,
+    ) -> Vec<Result<Response<ClientStatusResponse>, Status>> {
+        let deadline = Instant::now() + self.patience;
+        let one = async |endpoint: &Endpoint| {
+            let channel = within(deadline, endpoint, connect::channel(endpoint)).await?;
+            let client = ClientStatusDiscoveryServiceClient::new(channel);
+            let mut client = client.max_decoding_message_size(ANSWER_LIMIT);
+            let asking = client.fetch_client_status(request.clone());
+            within(deadline, endpoint, asking).await
+        };
+        futures_util::future::join_all(self.endpoints.iter().map(one)).await
     }
 
     async fn once<T>(

@@ -20,6 +20,7 @@ mod snapshot;
 mod staged;
 mod status;
 mod token;
+mod told;
 mod version;
 mod wait;
 
@@ -52,7 +53,10 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Delete(args) => delete::run(args, &open()?, printer).await,
         Command::Token(args) => token::run(args, &open()?, printer).await,
         Command::Ca(args) => ca::run(args, &open()?, printer).await,
-        Command::Proxies(_) => proxies::run(&open()?, printer).await,
+        Command::Proxies(args) => match &args.config {
+            Some(node) => told::run(node, &open()?, printer).await,
+            None => proxies::run(&open()?, printer).await,
+        },
         Command::Proxy(args) => proxy::run(args, printer).await,
         Command::Routes(args) => routes::run(args, &open()?, printer).await,
         Command::Envoy(args) => envoy::run(args, printer).await,

@@ -4,11 +4,13 @@
 
 mod author;
 mod authority;
+mod client_status;
 mod cluster;
 mod documents;
 mod families;
 mod listen;
 mod local;
+mod nodes;
 mod objects;
 mod rollouts;
 mod server;
@@ -16,9 +18,10 @@ mod tokens;
 mod view;
 
 pub use author::Author;
+pub use client_status::ClientStatusService;
 pub use cluster::Cluster;
-pub use families::{ChunkStream, Clients, ClusterCalls, Objects};
-pub use listen::{Listening, serve};
+pub use families::{Choice, ChunkStream, Clients, ClusterCalls, Objects};
+pub use listen::{Listening, Services, serve};
 pub use objects::{MeshObjects, ReadView, Reads};
 pub use server::{AdminService, Families};
 

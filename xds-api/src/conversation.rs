@@ -9,6 +9,7 @@ mod form;
 mod interest;
 mod request;
 mod server;
+mod standing;
 mod view;
 
 pub use form::Form;
@@ -16,4 +17,5 @@ pub(crate) use interest::WILDCARD;
 pub(crate) use request::is_plain;
 pub use request::{Refusal, Request, Verdict};
 pub use server::{Response, Server};
+pub use standing::{Stand, Standing};
 pub use view::View;

@@ -116,7 +116,13 @@ pub enum CaAction {
 
 /// `maille proxies`
 #[derive(Args, Debug)]
-pub struct Proxies {}
+pub struct Proxies {
+    /// Shows instead what this client was sent and what it said to it, resource by resource: ACKED, NACKED with the client's words, REQUESTED (no answer yet),
+    /// DOES_NOT_EXIST. Every controller is asked; `-o json` has the resources themselves, as far as the mesh has not moved on since. The controllers serve the
+    /// same as CSDS (`envoy.service.status.v3`) at their admin port and socket.
+    #[arg(long, value_name = "NAMESPACE/WORKLOAD")]
+    pub config: Option<String>,
+}
 
 /// `maille proxy`
 #[derive(Args, Debug)]

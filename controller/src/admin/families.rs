@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use tonic::{Status, async_trait};
+use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AwaitLiveResponse, DeleteRequest, DeleteResponse, GetRequest,
     GetResponse, MembersResponse, Preview, ProxiesResponse, RemoveMemberRequest,
@@ -20,6 +21,9 @@ use crate::model::{Command, State};
 
 /// A snapshot file, piece by piece.
 pub type ChunkStream = Pin<Box<dyn Stream<Item = Result<SnapshotChunk, Status>> + Send>>;
+
+/// Which clients are asked for, by their nodes: `<namespace>/<workload>`.
+pub type Choice = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The mesh's objects.
 #[async_trait]
@@ -69,6 +73,12 @@ pub trait Clients: Debug + Send + Sync + 'static {
     async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status>;
     /// What a command would send to whom, tried on a state of at least this mesh index.
     async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status>;
+    /// What the clients of this controller were sent and said to it, with the resources themselves if `contents`; and how many streams did not answer.
+    async fn client_status(
+        &self,
+        choice: Choice,
+        contents: bool,
+    ) -> Result<(Vec<ClientConfig>, u32), Status>;
     /// Open streams at this controller.
     fn streams(&self) -> u32;
     /// SHA-256 over name and version of each native resource of this state, by type, hex.

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::{error, info};
+use xds_api::envoy::service::status::v3::client_status_discovery_service_server::ClientStatusDiscoveryServiceServer;
 use xds_api::maille::v1::admin_server::AdminServer;
 
-use super::AdminService;
 use super::local::LocalListener;
+use super::{AdminService, ClientStatusService};
 use crate::audit::Audited;
 use crate::supervise::Stage;
 use crate::tls::{self, AcceptLimits};
@@ -37,6 +38,15 @@ pub struct Listening {
     pub socket: PathBuf,
 }
 
+/// What is served there.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Maille's own.
+    pub admin: Audited<AdminServer<AdminService>>,
+    /// CSDS.
+    pub client_status: Audited<ClientStatusDiscoveryServiceServer<ClientStatusService>>,
+}
+
 /// Serves until the stage stops.
 ///
 /// # Errors
@@ -44,13 +54,13 @@ pub struct Listening {
 pub async fn serve(
     stage: &Stage,
     listening: Listening,
-    service: Audited<AdminServer<AdminService>>,
+    services: Services,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let local = LocalListener::bind(&listening.socket).await?;
     let socket = listening.socket.display().to_string();
     let connections = tls::accept(stage, "admin", listening.port, listening.tls, LIMITS);
     let stopping = stage.stopping();
-    let server = router(service.clone())
+    let server = router(services.clone())
         .serve_with_incoming_shutdown(connections, stopping.cancelled_owned());
     stage.vital("admin", async move {
         if let Err(failure) = server.await {
@@ -58,7 +68,7 @@ pub async fn serve(
         }
     });
     let stopping = stage.stopping();
-    let server = router(service)
+    let server = router(services)
         .serve_with_incoming_shutdown(local.accept(stage), stopping.cancelled_owned());
     stage.vital("local admin", async move {
         if let Err(failure) = server.await {
@@ -69,8 +79,9 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(service: Audited<AdminServer<AdminService>>) -> Router {
+fn router(services: Services) -> Router {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .add_service(service)
+        .add_service(services.admin)
+        .add_service(services.client_status)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tonic::{Code, Request, Status, async_trait};
+use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::issuance::Chain;
 use xds_api::join_token::JoinToken;
 use xds_api::maille::v1::admin_server::Admin;
@@ -91,6 +92,9 @@ impl Clients for Absent {
         absent()
     }
     async fn preview(&self, _: Command, _: u64) -> Result<Preview, Status> {
+        absent()
+    }
+    async fn client_status(&self, _: Choice, _: bool) -> Result<(Vec<ClientConfig>, u32), Status> {
         absent()
     }
     fn streams(&self) -> u32 {

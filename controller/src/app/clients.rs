@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Status, async_trait};
+use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{AwaitLiveResponse, Preview, ProxiesResponse, Proxy, ReadState};
 
 use super::{live, preview};
-use crate::admin::Clients;
+use crate::admin::{Choice, Clients};
 use crate::agreement::{Agreement, Peers};
 use crate::model::{Command, State};
 use crate::raft::Raft;
@@ -117,6 +118,14 @@ impl Clients for AllClients {
             }
         }
         Ok(all.finish())
+    }
+
+    async fn client_status(
+        &self,
+        choice: Choice,
+        contents: bool,
+    ) -> Result<(Vec<ClientConfig>, u32), Status> {
+        self.xds.client_status(choice, contents).await
     }
 
     fn streams(&self) -> u32 {

@@ -12,7 +12,9 @@ use super::gauges::Gauges;
 use super::ports::Ports;
 use super::reads::RaftReads;
 use super::{Engine, Failure, hardening, mesh_port, newcomer, readiness, signals, spread};
-use crate::admin::{self, AdminService, Cluster, Families, Listening, MeshObjects};
+use crate::admin::{
+    self, AdminService, ClientStatusService, Cluster, Families, Listening, MeshObjects, Services,
+};
 use crate::agreement::Agreement;
 use crate::audit::Audit;
 use crate::config::Config;
@@ -149,13 +151,19 @@ async fn start(
         clients: Arc::new(AllClients::new(xds, consensus.raft.clone(), agreement)),
         authority,
     };
+    let clients = Arc::clone(&families.clients);
+    let status = ClientStatusService::server(&stage, &config.trust_domain, clients);
     let service = AdminService::server(&stage, &config.trust_domain, families);
+    let services = Services {
+        admin: audit.watch("admin", service),
+        client_status: audit.watch("admin", status),
+    };
     let listening = Listening {
         port: ports.admin,
         tls: peer_ca::admin_server_config(&consensus.peer_tls),
         socket: config.admin_socket.clone(),
     };
-    let served = admin::serve(&stage, listening, audit.watch("admin", service)).await;
+    let served = admin::serve(&stage, listening, services).await;
     served.map_err(|source| Failure::Refused {
         part: "the local admin socket",
         source,

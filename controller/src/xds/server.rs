@@ -10,9 +10,11 @@ mod gate;
 mod metrics;
 mod open;
 mod preview;
+mod questions;
 mod request;
 mod service;
 mod stream;
+mod told;
 
 #[cfg(test)]
 mod tests;
@@ -25,11 +27,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::Routes;
+use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{Preview, Proxy};
 
 use self::gate::Gate;
 use self::metrics::XdsMetrics;
-use self::preview::Asker;
+use self::questions::Asker;
 use super::cache::{Cache, Published};
 use super::hashes;
 use super::roster::Roster;
@@ -104,6 +107,16 @@ impl Xds {
     /// What a command would send to the clients of this controller, tried on the state that is served, once that is of this mesh index or later.
     pub async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status> {
         preview::preview(&self.shared, command, index).await
+    }
+
+    /// What the clients of this controller were sent and said to it, for those whose node (`<namespace>/<workload>`) is chosen, with the resources themselves
+    /// if `contents`; and how many streams did not answer.
+    pub async fn client_status(
+        &self,
+        choice: impl Fn(&str) -> bool + Send + Sync + 'static,
+        contents: bool,
+    ) -> Result<(Vec<ClientConfig>, u32), Status> {
+        told::client_status(&self.shared, Box::new(choice), contents).await
     }
 
     /// How many streams are open.

@@ -293,6 +293,7 @@ impl Session {
 
 mod preview;
 mod sotw;
+mod told;
 
 pub(crate) use preview::{Moment, Sent};
 

@@ -28,6 +28,7 @@ mod services;
 mod settings;
 mod standing;
 mod timeouts;
+mod told;
 mod upgrades;
 mod weights;
 mod wrong_controllers;

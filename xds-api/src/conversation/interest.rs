@@ -24,6 +24,8 @@ pub(super) enum Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InFlight {
     pub(super) nonce: u64,
+    /// The resources in it.
+    pub(super) names: Vec<Arc<str>>,
     /// The endpoints of the clusters in it, on a stream of the state of the world: until it is acknowledged they may be
     /// asked for again.
     pub(super) endpoints: Vec<Arc<str>>,
@@ -42,6 +44,8 @@ pub(super) struct Interest {
     pub(super) held: BTreeMap<Arc<str>, Option<Version>>,
     /// The same with bodies, where each response must hold all of it.
     pub(super) whole: BTreeMap<Arc<str>, Arc<Resource>>,
+    /// Of what the client holds, that which stood last in a response that it refused, with its words.
+    pub(super) refused: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) due: BTreeMap<Arc<str>, Due>,
     /// Everything that `*` stands for must be looked at.
     pub(super) due_wildcard: Option<Due>,
@@ -144,6 +148,7 @@ impl Interest {
         }
         self.held.retain(|name, _| named.contains(name));
         self.whole.retain(|name, _| named.contains(name));
+        self.refused.retain(|name, _| named.contains(name));
         self.due.retain(|name, _| named.contains(name));
     }
 
@@ -159,6 +164,7 @@ impl Interest {
     pub(super) fn forget(&mut self, name: &str) {
         self.held.remove(name);
         self.whole.remove(name);
+        self.refused.remove(name);
     }
 
     /// One version for all that the client holds.

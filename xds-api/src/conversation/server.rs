@@ -168,9 +168,10 @@ impl Server {
         if kind != TypeUrl::Endpoints || self.form != Form::StateOfTheWorld {
             return;
         }
-        let warming = self.interest(TypeUrl::Cluster).in_flight.clone();
+        let warming = self.interest(TypeUrl::Cluster).in_flight.as_ref();
+        let warming = warming.map(|one| one.endpoints.clone());
         let endpoints = &mut self.types[kind.index()];
-        for name in warming.into_iter().flat_map(|one| one.endpoints) {
+        for name in warming.into_iter().flatten() {
             if endpoints.named.contains(&name) {
                 endpoints.mark(name, Due::Send);
             }
@@ -261,13 +262,6 @@ impl Server {
         let form = self.form;
         let interest = &mut self.types[kind.index()];
         interest.last_nonce = nonce;
-        interest.in_flight = Some(InFlight {
-            nonce,
-            endpoints: match form {
-                Form::Delta => Vec::new(),
-                Form::StateOfTheWorld => endpoints,
-            },
-        });
         let mut response = Response {
             kind,
             nonce,
@@ -283,6 +277,15 @@ impl Server {
                 response.resources = interest.whole.values().cloned().collect();
             }
         }
+        let names = response.resources.iter();
+        interest.in_flight = Some(InFlight {
+            nonce,
+            names: names.map(|one| one.name().clone()).collect(),
+            endpoints: match form {
+                Form::Delta => Vec::new(),
+                Form::StateOfTheWorld => endpoints,
+            },
+        });
         response
     }
 
@@ -303,6 +306,11 @@ impl Server {
         referring.iter().all(|one| self.interest(*one).is_idle())
     }
 
+    /// What is kept of each type, in the order of [`TypeUrl::ALL`].
+    pub(super) fn interests(&self) -> &[Interest] {
+        &self.types
+    }
+
     fn interest(&self, kind: TypeUrl) -> &Interest {
         &self.types[kind.index()]
     }
@@ -317,8 +325,9 @@ fn is_repeated(interest: &Interest, nonce: &str) -> bool {
 /// The verdict of a request, where it speaks of the response in flight. Names count whatever the nonce says.
 fn verdict(interest: &mut Interest, nonce: &str, error: Option<String>) -> Option<Verdict> {
     let about = |one: &mut InFlight| nonce == one.nonce.to_string();
-    interest.in_flight.take_if(about)?;
+    let answered = interest.in_flight.take_if(about)?;
     interest.left.clear();
+    interest.judged(answered.names, error.as_deref());
     Some(match error {
         None => Verdict::Accepted,
         Some(message) => Verdict::Rejected(message),

@@ -84,3 +84,33 @@ impl ::prost::Name for PathMatcher {
         "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StructMatcher {}
+impl ::prost::Name for StructMatcher {
+    const NAME: &'static str = "StructMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.StructMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.StructMatcher".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeMatcher {
+    #[prost(message, optional, tag = "1")]
+    pub node_id: ::core::option::Option<StringMatcher>,
+    /// Read only to be refused: metadata is what a client says of itself.
+    #[prost(message, repeated, tag = "2")]
+    pub node_metadatas: ::prost::alloc::vec::Vec<StructMatcher>,
+}
+impl ::prost::Name for NodeMatcher {
+    const NAME: &'static str = "NodeMatcher";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.NodeMatcher".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.NodeMatcher".into()
+    }
+}

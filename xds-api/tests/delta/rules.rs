@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use xds_api::conversation::Standing;
 use xds_api::delta::{Client, Refusal, Server, Verdict};
 use xds_api::envoy::config::core::v3::Node;
 use xds_api::envoy::service::discovery::v3::{
@@ -777,4 +778,56 @@ fn e5_what_was_removed_and_is_still_asked_for_is_answered_again() {
          > EDS +a +late have:a=1
          < EDS 1: -late ?late",
     );
+}
+
+/// Type, name, version's presence and what became of it, after a client named `a` and `b`.
+fn stands(server: &Server) -> Vec<(String, bool, Standing)> {
+    let stands = server.stands().into_iter();
+    stands
+        .map(|one| (one.name.to_string(), one.version.is_some(), one.standing))
+        .collect()
+}
+
+#[test]
+fn what_became_of_a_resource_is_known() {
+    let (mut server, mut mesh) = (Server::new(), Mesh::default());
+    mesh.set(TypeUrl::Cluster, "a", "1");
+    let mut first = request(TypeUrl::Cluster.as_str());
+    first.resource_names_subscribe = vec!["a".into(), "b".into()];
+    server.request(first).unwrap();
+    let one = |name: &str, known, standing| (name.to_owned(), known, standing);
+    let check = |server: &Server, a: (bool, Standing), b| {
+        assert_eq!(stands(server), [one("a", a.0, a.1), one("b", false, b)]);
+    };
+    check(&server, (false, Standing::Requested), Standing::Requested);
+    let answer = |server: &mut Server, nonce: u64, error: Option<&str>| {
+        let status = |text: &str| xds_api::google::rpc::Status {
+            message: text.to_owned(),
+            ..Default::default()
+        };
+        let answer = DeltaDiscoveryRequest {
+            response_nonce: nonce.to_string(),
+            error_detail: error.map(status),
+            ..request(TypeUrl::Cluster.as_str())
+        };
+        server.request(answer).unwrap();
+    };
+    let nonce = server.next(&mesh).unwrap().nonce;
+    check(&server, (true, Standing::Sent), Standing::Absent);
+    answer(&mut server, nonce, Some("no"));
+    let refused = Standing::Refused("no".into());
+    check(&server, (true, refused.clone()), Standing::Absent);
+    // What is said of another response changes nothing.
+    answer(&mut server, nonce, None);
+    check(&server, (true, refused), Standing::Absent);
+    mesh.set(TypeUrl::Cluster, "a", "2");
+    server.changed(TypeUrl::Cluster, &"a".into());
+    let nonce = server.next(&mesh).unwrap().nonce;
+    check(&server, (true, Standing::Sent), Standing::Absent);
+    answer(&mut server, nonce, None);
+    check(&server, (true, Standing::Accepted), Standing::Absent);
+    let mut leave = request(TypeUrl::Cluster.as_str());
+    leave.resource_names_unsubscribe = vec!["a".into(), "b".into()];
+    server.request(leave).unwrap();
+    assert_eq!(stands(&server), []);
 }

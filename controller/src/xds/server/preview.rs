@@ -1,34 +1,32 @@
 //! What a change would send to the streams of this controller: each works it out on a copy of itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 use xds_api::maille::v1 as api;
 
 use super::Shared;
+use super::questions::{Question, Respondent};
 use crate::agreement::refusal_status;
 use crate::model::{Command, State};
 use crate::xds::cache::{Cache, Published};
-use crate::xds::roster::Entry;
 use crate::xds::scope::Dialect;
-use crate::xds::session::{Moment, Sent, Session};
+use crate::xds::session::{Moment, Sent};
 
 /// How long the xDS side may take to follow the state that is asked about: it publishes every 10 ms.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
 /// Between two looks.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(5);
-/// How long streams may take to answer. One that is in the middle of writing to a slow client does not.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Messages in one answer, before and after together; what is beyond is named only.
 const BYTES: usize = 1 << 20;
 
-/// What every stream is asked. A stream holds it no longer than it takes to answer.
+/// What a change would send.
 #[derive(Debug)]
-pub(super) struct Question {
+struct Preview {
     now: Arc<Published>,
     next: Arc<Published>,
     next_cache: Cache,
@@ -43,34 +41,11 @@ struct Answer {
     sent: Vec<Sent>,
 }
 
-/// Where streams hear questions.
-pub(super) type Questions = watch::Receiver<Weak<Question>>;
-
-/// Asks, one question at a time.
-#[derive(Debug)]
-pub(super) struct Asker {
-    questions: watch::Sender<Weak<Question>>,
-    turn: Mutex<()>,
-}
-
-impl Asker {
-    pub(super) fn new() -> Self {
-        Self {
-            questions: watch::Sender::new(Weak::new()),
-            turn: Mutex::new(()),
-        }
-    }
-
-    pub(super) fn subscribe(&self) -> Questions {
-        self.questions.subscribe()
-    }
-}
-
-impl Question {
-    /// Lets a stream answer.
-    pub(super) fn put_to(&self, cache: &Cache, session: &Session, entry: &Entry, alone: bool) {
+impl Question for Preview {
+    fn put_to(&self, stream: Respondent<'_>) {
+        let (session, entry) = (stream.session, stream.entry);
         let now = Moment {
-            cache,
+            cache: stream.cache,
             published: &self.now,
         };
         let next = Moment {
@@ -81,7 +56,7 @@ impl Question {
             node: entry.node().to_owned(),
             agent: entry.agent().to_owned(),
             dialect: session.dialect(),
-            sent: session.preview(now, next, alone),
+            sent: session.preview(now, next, stream.alone),
         };
         // There is room for every stream that was asked; one that came since is not missed.
         drop(self.answers.try_send(answer));
@@ -94,7 +69,7 @@ pub(super) async fn preview(
     command: Command,
     index: u64,
 ) -> Result<api::Preview, Status> {
-    let _turn = shared.asker.turn.lock().await;
+    let turn = shared.asker.turn().await;
     let (state, now) = settled(shared, index).await?;
     let (next, applied) = state.tried("", command);
     applied
@@ -103,31 +78,16 @@ pub(super) async fn preview(
     let Some(next) = now.followed_by(next.mesh()) else {
         return Ok(api::Preview::default());
     };
-    let asked = shared.asker.questions.receiver_count();
-    let (answers, mut inbox) = mpsc::channel(asked.max(1));
     let next = Arc::new(next);
-    let question = Arc::new(Question {
+    let question = |answers| Preview {
         now,
         next_cache: Cache::at(next.clone()),
         next,
         answers,
-    });
-    shared
-        .asker
-        .questions
-        .send_replace(Arc::downgrade(&question));
-    let deadline = Instant::now() + ANSWER_LIMIT;
+    };
     let mut collected = Collected::new(&shared.controller);
-    for answered in 0..asked {
-        match tokio::time::timeout_at(deadline, inbox.recv()).await {
-            Ok(Some(answer)) => collected.add(answer),
-            Ok(None) | Err(_) => {
-                let silent = asked - answered;
-                collected.preview.silent_streams = u32::try_from(silent).unwrap_or(u32::MAX);
-                break;
-            }
-        }
-    }
+    let silent = turn.ask(question, |answer| collected.add(answer)).await;
+    collected.preview.silent_streams = silent;
     Ok(collected.preview)
 }
 

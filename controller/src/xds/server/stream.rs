@@ -18,7 +18,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::frames::frames;
 use super::metrics::{Labels, XdsMetrics};
-use super::preview::Questions;
+use super::questions::{Questions, Respondent};
 use super::request::Asked;
 use crate::tls::Link;
 use crate::xds::cache::{Cache, Published};
@@ -133,11 +133,16 @@ impl Stream {
         }
     }
 
-    /// Says what a change would send here, where anybody still wants to know.
+    /// Answers what every stream is asked, where anybody still wants to know.
     fn answer(&mut self) {
-        if let Some(question) = self.questions.borrow_and_update().upgrade() {
-            let alone = self.service.kind.is_some();
-            question.put_to(&self.cache, &self.session, &self.entry, alone);
+        let question = self.questions.borrow_and_update().clone();
+        if let Some(question) = question.and_then(|one| one.upgrade()) {
+            question.put_to(Respondent {
+                cache: &self.cache,
+                session: &self.session,
+                entry: &self.entry,
+                alone: self.service.kind.is_some(),
+            });
         }
     }
 
