@@ -34,7 +34,7 @@ pub(super) async fn until_live(cluster: &Cluster, index: u64, limit: Duration) -
             say(&format!("live at all {} proxies", answer.clients));
             return Ok(());
         }
-        if let Some(refusal) = answer.laggards.iter().find(|one| !one.last_nack.is_empty()) {
+        if let Some(refusal) = answer.laggards.iter().find(|one| refuses(one, index)) {
             return Err(refused(refusal));
         }
         if Instant::now() >= deadline {
@@ -47,6 +47,11 @@ pub(super) async fn until_live(cluster: &Cluster, index: u64, limit: Duration) -
             names(&answer.laggards, NAMED)
         ));
     }
+}
+
+/// Whether it has refused what it was sent up to this index, not only something before.
+fn refuses(proxy: &api::Proxy, index: u64) -> bool {
+    !proxy.last_nack.is_empty() && proxy.answered_through >= index
 }
 
 fn refused(proxy: &api::Proxy) -> Failure {

@@ -113,7 +113,7 @@ mod tests {
         let prefix = matcher(Some(MatchPattern::Prefix("shop/".into())));
         let suffix = matcher(Some(MatchPattern::Suffix("-1".into())));
         check(&[], &["pay/db-1", "shop/web-1", "shop/web-2"]);
-        check(&[exact.clone()], &["shop/web-1"]);
+        check(std::slice::from_ref(&exact), &["shop/web-1"]);
         check(&[prefix], &["shop/web-1", "shop/web-2"]);
         check(&[suffix], &["pay/db-1", "shop/web-1"]);
         check(&[regex("web-."), exact], &["shop/web-1"]);

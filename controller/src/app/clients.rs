@@ -96,7 +96,7 @@ impl Clients for AllClients {
         loop {
             let streams = self.all().await;
             let answer = live::judge(self.agreement.state().borrow().mesh(), streams, index);
-            let refused = answer.laggards.iter().any(|one| !one.last_nack.is_empty());
+            let refused = answer.laggards.iter().any(|one| live::refuses(one, index));
             if answer.behind == 0 || refused || tokio::time::Instant::now() >= deadline {
                 return Ok(answer);
             }

@@ -18,7 +18,7 @@ pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveRe
     let late = streams.into_iter().filter(|one| one.clean_through < index);
     let mut laggards: Vec<Proxy> = late.chain(absent).collect();
     let behind = laggards.len();
-    laggards.sort_by_key(|one| one.last_nack.is_empty());
+    laggards.sort_by_key(|one| !refuses(one, index));
     laggards.truncate(NAMED);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     AwaitLiveResponse {
@@ -26,6 +26,11 @@ pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveRe
         behind: count(behind),
         laggards,
     }
+}
+
+/// Whether a client has refused what it was sent up to this index. An older refusal that still stands says nothing yet: what comes may mend it.
+pub(super) fn refuses(proxy: &Proxy, index: u64) -> bool {
+    !proxy.last_nack.is_empty() && proxy.answered_through >= index
 }
 
 /// The registered workloads that have no stream at any controller.
@@ -62,6 +67,7 @@ mod tests {
             controller: "c1".to_owned(),
             clean_through,
             last_nack: nack.to_owned(),
+            answered_through: clean_through.max(9),
             ..Default::default()
         }
     }
@@ -90,5 +96,14 @@ mod tests {
         ];
         let expected = vec!["x/z".to_owned(), "default/web-1".to_owned()];
         assert_eq!(behind(several), (3, expected));
+    }
+
+    #[test]
+    fn an_older_refusal_that_stands_refuses_nothing_new() {
+        let mut one = stream("x/y", 3, "no such thing");
+        assert!(refuses(&one, 9));
+        one.answered_through = 8;
+        assert!(!refuses(&one, 9));
+        assert!(!refuses(&stream("x/y", 9, ""), 9));
     }
 }

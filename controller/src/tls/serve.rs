@@ -50,6 +50,11 @@ impl Link {
         self.0.cancel();
     }
 
+    /// Whether it was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
     /// Returns once the connection was told to leave, or the server stops.
     pub async fn leaving(&self) {
         self.0.cancelled().await;

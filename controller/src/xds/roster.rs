@@ -26,6 +26,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 struct Live {
     clean_through: u64,
+    answered_through: u64,
     /// Since when something is unacknowledged or rejected; `None` where nothing is.
     behind_since: Option<Instant>,
     nack: String,
@@ -70,6 +71,7 @@ impl Roster {
     pub(crate) fn enter(self: &Arc<Self>, client: Client, link: Link) -> Entry {
         let live = Live {
             clean_through: 0,
+            answered_through: 0,
             behind_since: Some(Instant::now()),
             nack: String::new(),
             resources: 0,
@@ -131,6 +133,7 @@ impl Roster {
             resources: live.resources,
             resource_bytes: live.resource_bytes,
             connected_at: record.connected_at,
+            answered_through: live.answered_through,
         }
     }
 
@@ -165,6 +168,7 @@ impl Entry {
         let clean = session.is_idle() && session.nack().is_none();
         let mut live = self.record.live();
         live.clean_through = session.clean_through();
+        live.answered_through = session.answered_through();
         live.behind_since = match (clean, live.behind_since) {
             (true, _) => None,
             (false, None) => Some(Instant::now()),

@@ -126,6 +126,7 @@ pub(crate) struct Session {
     beating: bool,
     nacks: [Option<String>; TypeUrl::ALL.len()],
     clean_through: u64,
+    answered_through: u64,
 }
 
 impl Session {
@@ -139,6 +140,7 @@ impl Session {
             beating: false,
             nacks: Default::default(),
             clean_through: 0,
+            answered_through: 0,
         };
         session.root(cache);
         session
@@ -157,6 +159,11 @@ impl Session {
     /// The mesh index up to which the client has acknowledged everything that concerns it.
     pub(crate) fn clean_through(&self) -> u64 {
         self.clean_through
+    }
+
+    /// The mesh index up to which the client has answered everything that concerns it, be it with a rejection.
+    pub(crate) fn answered_through(&self) -> u64 {
+        self.answered_through
     }
 
     /// What the client last rejected and has not accepted since.
@@ -274,8 +281,11 @@ impl Session {
             listeners_open,
         };
         let response = self.server.next(&view);
-        if response.is_none() && self.server.is_idle() && self.nack().is_none() {
-            self.clean_through = self.published.version.index;
+        if response.is_none() && self.server.is_idle() {
+            self.answered_through = self.published.version.index;
+            if self.nack().is_none() {
+                self.clean_through = self.answered_through;
+            }
         }
         response
     }

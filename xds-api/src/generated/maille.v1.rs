@@ -1197,6 +1197,9 @@ pub struct Proxy {
     pub resource_bytes: u64,
     #[prost(int64, tag = "12")]
     pub connected_at: i64,
+    /// The mesh index up to which it has answered everything, be it with a refusal: what `last_nack` refuses is of this index or before.
+    #[prost(uint64, tag = "13")]
+    pub answered_through: u64,
 }
 impl ::prost::Name for Proxy {
     const NAME: &'static str = "Proxy";

@@ -44,6 +44,12 @@ pub(super) async fn open(
     let (head, body) = request.into_parts();
     let link = head.extensions.get::<Link>().cloned();
     let link = link.ok_or_else(|| Status::internal("the call came by no connection"))?;
+    // A client may not have read yet that its connection is to go.
+    if link.is_leaving() {
+        return Err(Status::unavailable(
+            "this connection is ending: connect to another controller",
+        ));
+    }
     let caller = head.extensions.get::<Caller>();
     let spiffe_id = caller.and_then(Caller::spiffe_id).map(str::to_owned);
     let not_after = caller

@@ -34,7 +34,7 @@ struct ClientStatus {
 enum Answer {
     /// It is not asked for.
     NotMeant,
-    Told(ClientConfig),
+    Told(Box<ClientConfig>),
     TooMuch,
 }
 
@@ -63,7 +63,7 @@ impl ClientStatus {
         let bytes = told.encoded_len();
         match self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes {
             taken if taken > BYTES => Answer::TooMuch,
-            _ => Answer::Told(told),
+            _ => Answer::Told(Box::new(told)),
         }
     }
 }
@@ -84,7 +84,7 @@ pub(super) async fn client_status(
     let turn = shared.asker.turn().await;
     let silent = turn.ask(question, |answer| match answer {
         Answer::NotMeant => {}
-        Answer::Told(client) => clients.push(client),
+        Answer::Told(client) => clients.push(*client),
         Answer::TooMuch => too_much = true,
     });
     let silent = silent.await;

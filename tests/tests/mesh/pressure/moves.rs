@@ -60,6 +60,7 @@ async fn clients_of_every_kind_move_to_the_controllers_that_have_few() -> anyhow
             native.clean(&cluster, index).await?;
             let place = place(&cluster, &native.node(), Kind::Native).await?;
             if place != crowded {
+                native.process.take().context("it runs")?.kill().await?;
                 native.restart()?;
                 native.ready().await?;
             }
@@ -85,8 +86,12 @@ async fn clients_of_every_kind_move_to_the_controllers_that_have_few() -> anyhow
     eprintln!("streams: {:?}", streams(&mut cluster).await?);
     // They were there first, so they were the first to go.
     for (sidecar, kind) in [(&envoy, Kind::Envoy), (&native, Kind::Native)] {
-        let place = place(&cluster, &sidecar.node(), kind).await?;
-        ensure!(place != crowded, "{} is still at {place}", sidecar.node());
+        wait::until("it has moved", PLACE_LIMIT, async || {
+            let place = place(&cluster, &sidecar.node(), kind).await?;
+            ensure!(place != crowded, "{} is still at {place}", sidecar.node());
+            Ok(())
+        })
+        .await?;
     }
     for number in 0..fleet.count() {
         let came = fleet.taken(number);
