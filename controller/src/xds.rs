@@ -15,4 +15,4 @@ mod server;
 mod session;
 mod translate;
 
-pub use server::Xds;
+pub use server::{Hashes, Xds};

@@ -13,7 +13,7 @@ use crate::admin::{Choice, Clients};
 use crate::agreement::{Agreement, Peers};
 use crate::model::{Command, State};
 use crate::raft::Raft;
-use crate::xds::Xds;
+use crate::xds::{Hashes, Xds};
 
 /// How long the xDS side may take to follow the state that is asked about: it publishes every 10 ms.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
@@ -141,16 +141,11 @@ impl Clients for AllClients {
         loop {
             let xds = self.xds.clone();
             // Translates what nobody has asked for yet: too long for a thread that serves others.
-            let Ok((index, hashes)) =
-                tokio::task::spawn_blocking(move || xds.resource_hashes()).await
-            else {
-                return BTreeMap::new();
-            };
-            if index == wanted {
-                return hashes;
-            }
-            if index > wanted || tokio::time::Instant::now() >= deadline {
-                return BTreeMap::new();
+            let found = tokio::task::spawn_blocking(move || xds.resource_hashes(wanted)).await;
+            match found {
+                Ok(Hashes::Made(hashes)) => return hashes,
+                Ok(Hashes::NotYet) if tokio::time::Instant::now() < deadline => {}
+                Ok(Hashes::NotYet | Hashes::Past) | Err(_) => return BTreeMap::new(),
             }
             tokio::time::sleep(FOLLOW_PAUSE).await;
         }

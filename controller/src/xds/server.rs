@@ -19,8 +19,9 @@ mod told;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{Preview, Proxy};
+use xds_api::mesh_version::MeshVersion;
 
 use self::gate::Gate;
 use self::metrics::XdsMetrics;
@@ -50,6 +52,17 @@ pub struct Xds {
     shared: Arc<Shared>,
 }
 
+/// What is known of all resources at a mesh index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hashes {
+    /// The hashes.
+    Made(BTreeMap<String, String>),
+    /// The xDS side has not come so far.
+    NotYet,
+    /// It has moved on.
+    Past,
+}
+
 /// What every stream shares.
 #[derive(Debug)]
 struct Shared {
@@ -62,6 +75,8 @@ struct Shared {
     roster: Arc<Roster>,
     gate: Gate,
     metrics: Arc<XdsMetrics>,
+    /// The hashes that were made last, and of what.
+    hashes: Mutex<Option<(MeshVersion, BTreeMap<String, String>)>>,
 }
 
 impl Xds {
@@ -85,6 +100,7 @@ impl Xds {
             roster: Arc::new(Roster::new(controller)),
             gate,
             metrics: Arc::new(XdsMetrics::new(metrics)),
+            hashes: Mutex::default(),
         });
         stage.vital("xds read index", gate_task);
         stage.vital(
@@ -130,14 +146,30 @@ impl Xds {
         self.shared.metrics.moved.inc_by(sent as u64);
     }
 
-    /// SHA-256 over name and version of every native resource, by type (`CDS`, …), hexadecimal; and the mesh index that
-    /// they were made at. Translates the whole mesh where nobody has asked for it yet: call it off the async threads.
-    pub fn resource_hashes(&self) -> (u64, BTreeMap<String, String>) {
+    /// SHA-256 over name and version of every resource, by dialect and type (`CDS`, `envoy CDS`, …), hexadecimal, at a mesh index. Translates what nobody
+    /// has asked for yet, once an index and one call at a time: call it off the async threads.
+    pub fn resource_hashes(&self, wanted: u64) -> Hashes {
+        let mut made = self
+            .shared
+            .hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let published = self.shared.cache.published();
-        (
-            published.version.index,
-            hashes::resource_hashes(&self.shared.cache, &published),
-        )
+        match published.version.index.cmp(&wanted) {
+            Ordering::Less => return Hashes::NotYet,
+            Ordering::Greater => return Hashes::Past,
+            Ordering::Equal => {}
+        }
+        match &*made {
+            Some((version, hashes)) if *version == published.version => {
+                Hashes::Made(hashes.clone())
+            }
+            _ => {
+                let hashes = hashes::resource_hashes(&self.shared.cache, &published);
+                *made = Some((published.version, hashes.clone()));
+                Hashes::Made(hashes)
+            }
+        }
     }
 }
 

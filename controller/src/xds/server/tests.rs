@@ -217,8 +217,14 @@ async fn a_stopping_controller_ends_its_streams_with_a_status() {
 async fn equal_meshes_have_equal_hashes() {
     let mut one = Stage::start(Some(WEB)).await;
     let two = Stage::start(Some(WEB)).await;
-    let (index, before) = one.xds.resource_hashes();
-    assert_eq!((index, before.clone()), two.xds.resource_hashes());
+    let index = one.version().index;
+    let made = |xds: &Xds, index| match xds.resource_hashes(index) {
+        Hashes::Made(hashes) => hashes,
+        other => panic!("{other:?}"),
+    };
+    let before = made(&one.xds, index);
+    assert_eq!(before, made(&two.xds, index));
+    assert_eq!(one.xds.resource_hashes(index + 1), Hashes::NotYet);
     assert_eq!(
         before.keys().collect::<Vec<_>>(),
         [
@@ -249,7 +255,8 @@ async fn equal_meshes_have_equal_hashes() {
         .wait_for(|published| published.version == wanted)
         .await
         .unwrap();
-    let (_, after) = one.xds.resource_hashes();
+    assert_eq!(one.xds.resource_hashes(index), Hashes::Past);
+    let after = made(&one.xds, wanted.index);
     let changed: Vec<_> = before
         .keys()
         .filter(|kind| before[*kind] != after[*kind])
