@@ -7,7 +7,7 @@ BIN := target/$(TARGET)/debug
 RELEASE := target/$(TARGET)/release
 BINARIES := maille maille-controller maille-proxy maille-init
 # The whole workspace is always selected, so that every command unifies features alike and nothing compiles twice.
-BUILD := cargo build --workspace --bins
+BUILD := cargo build --workspace --bins --examples
 
 .PHONY: dev test bench release deb setup lint
 # Ctrl-C must reach `maille dev`, which cleans up; make itself adds nothing.

@@ -459,13 +459,26 @@ pub fn writer() -> String {
 /// # Errors
 /// They are refused; the error holds every problem.
 pub async fn apply(client: &mut Client, yaml: &str) -> anyhow::Result<u64> {
+    apply_as(client, (&writer(), 1), yaml).await
+}
+
+/// Writes objects as this writer's change of this number: however often and wherever it is tried, it is made once, and never after a later one of
+/// the writer's.
+///
+/// # Errors
+/// They are refused; the error holds every problem.
+pub async fn apply_as(
+    client: &mut Client,
+    (writer, number): (&str, u64),
+    yaml: &str,
+) -> anyhow::Result<u64> {
     let request = api::ApplyRequest {
         documents: vec![api::Document {
             file: "test.yaml".into(),
             text: yaml.into(),
         }],
-        client: writer(),
-        sequence: 1,
+        client: writer.into(),
+        sequence: number,
         ..Default::default()
     };
     let answer = client

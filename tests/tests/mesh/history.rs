@@ -83,19 +83,27 @@ impl Watched {
 }
 
 /// Who writes: through one controller as long as that answers.
-#[derive(Default)]
 struct Writer {
+    /// A controller that was stopped may pass on a try of long ago once it goes on: by name and number it is known not to be a new change.
+    name: String,
     way: Option<Client>,
     turn: usize,
 }
 
 impl Writer {
+    fn new() -> Self {
+        Self {
+            name: cluster::writer(),
+            way: None,
+            turn: 0,
+        }
+    }
+
     /// Writes until it is acknowledged.
     async fn write(&mut self, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
-        let document = marked(number);
         let deadline = Instant::now() + WRITE_LIMIT;
         loop {
-            let tried = tokio::time::timeout(TRY_LIMIT, self.try_once(cluster, &document)).await;
+            let tried = tokio::time::timeout(TRY_LIMIT, self.try_once(cluster, number)).await;
             match tried.context("no answer").flatten() {
                 Ok(()) => return Ok(()),
                 Err(why) if Instant::now() > deadline => {
@@ -106,13 +114,14 @@ impl Writer {
         }
     }
 
-    async fn try_once(&mut self, cluster: &Cluster, document: &str) -> anyhow::Result<()> {
+    async fn try_once(&mut self, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
         if self.way.is_none() {
             let running = cluster.running();
             self.way = Some(cluster.admin(running[self.turn % running.len()]).await?);
         }
         let way = self.way.as_mut().context("it was just found")?;
-        cluster::apply(way, document).await.map(drop)
+        let change = (self.name.as_str(), number);
+        cluster::apply_as(way, change, &marked(number)).await.map(drop)
     }
 }
 
@@ -193,7 +202,7 @@ async fn no_client_ever_goes_back_to_an_older_version() -> anyhow::Result<()> {
         .chain(beside);
     let mut watched: Vec<Watched> = names.map(Watched::new).collect();
 
-    let (mut writer, mut under_way) = (Writer::default(), None);
+    let (mut writer, mut under_way) = (Writer::new(), None);
     for number in 1..=CHANGES {
         writer.write(&cluster, number).await?;
         if number % SWITCH_EVERY == 0 {
