@@ -7,7 +7,9 @@ BIN := target/$(TARGET)/debug
 RELEASE := target/$(TARGET)/release
 BINARIES := maille maille-controller maille-proxy maille-init
 # The whole workspace is always selected, so that every command unifies features alike and nothing compiles twice.
-BUILD := cargo build --workspace --bins --examples
+BUILD := cargo build --workspace --bins
+# What tests are compiled with, too: with the examples, the same features hold for both, and nothing is compiled again for the tests.
+BUILD_TESTED := $(BUILD) --examples
 
 .PHONY: dev test bench release deb setup lint
 # Ctrl-C must reach `maille dev`, which cleans up; make itself adds nothing.
@@ -15,12 +17,12 @@ BUILD := cargo build --workspace --bins --examples
 
 dev: setup
 	@$(if $(findstring --envoy,$(ARGS)),tests/peers/fetch envoy grpc,:)
-	@$(BUILD) --quiet
+	@$(BUILD_TESTED) --quiet
 	@$(BIN)/maille dev $(ARGS)
 
 test: setup
 	tests/peers/fetch envoy grpc grpc-go
-	$(BUILD)
+	$(BUILD_TESTED)
 	cargo test --workspace --no-fail-fast
 
 bench: setup release

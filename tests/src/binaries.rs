@@ -120,14 +120,18 @@ fn envoy() -> PathBuf {
 fn build(directory: &Path) {
     let release = directory.ends_with("release");
     if !release {
-        cargo(&["--features", "maille-controller/next-level"]);
+        cargo(&["--examples", "--features", "maille-controller/next-level"]);
         // Another process of the tests may run what is there: it keeps its file, and the newcomer has another.
         let fresh = directory.join(format!("{NEXT}.{}", std::process::id()));
         std::fs::copy(directory.join("maille-controller"), &fresh)
             .and_then(|_| std::fs::rename(&fresh, directory.join(NEXT)))
             .expect("cargo has built it, and the directory is ours");
     }
-    cargo(if release { &["--release"] } else { &[] });
+    cargo(if release {
+        &["--release"]
+    } else {
+        &["--examples"]
+    });
 }
 
 /// The whole workspace, as the Makefile does: features are unified alike, so nothing is compiled twice.
