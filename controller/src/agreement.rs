@@ -41,6 +41,18 @@ pub trait Agreement: fmt::Debug + Send + Sync + 'static {
     fn renew_leases(&self, leases: Vec<LeaseId>) -> BoxFuture<'static, Result<(), AgreementError>>;
 }
 
+/// What only the controller that leads may write: nobody passes it on.
+pub trait Leading: Agreement {
+    /// The term in which this controller leads, while it does.
+    fn term(&self) -> watch::Receiver<Option<u64>>;
+
+    /// Writes as the leader, or not at all.
+    fn propose_leading(
+        &self,
+        proposal: Proposal,
+    ) -> BoxFuture<'static, Result<Applied, AgreementError>>;
+}
+
 /// Takes renewals that other controllers passed on to this one, while it leads.
 pub trait LeaseSink: fmt::Debug + Send + Sync + 'static {
     /// Renews what is known and gives back the rest.
@@ -111,6 +123,7 @@ pub(crate) mod alone {
     pub(crate) struct Alone {
         state: watch::Sender<Arc<State>>,
         leads: watch::Sender<bool>,
+        term: watch::Sender<Option<u64>>,
         entry: Mutex<u64>,
         /// When set, what `propose` answers instead.
         refuse: Mutex<Option<AgreementError>>,
@@ -125,6 +138,7 @@ pub(crate) mod alone {
             let alone = Self {
                 state: watch::Sender::new(Arc::default()),
                 leads: watch::Sender::new(true),
+                term: watch::Sender::new(Some(1)),
                 entry: Mutex::new(0),
                 refuse: Mutex::new(None),
                 writes: Mutex::new(Vec::new()),
@@ -169,6 +183,11 @@ pub(crate) mod alone {
             self.renewed.lock().expect("not poisoned").clone()
         }
 
+        /// Leads in this term from now on, or not.
+        pub(crate) fn lead(&self, term: Option<u64>) {
+            self.term.send_replace(term);
+        }
+
         pub(crate) fn now(&self) -> Arc<State> {
             self.state.borrow().clone()
         }
@@ -181,6 +200,19 @@ pub(crate) mod alone {
             .as_millis()
             .try_into()
             .expect("fits for half a billion years")
+    }
+
+    impl Leading for Alone {
+        fn term(&self) -> watch::Receiver<Option<u64>> {
+            self.term.subscribe()
+        }
+
+        fn propose_leading(
+            &self,
+            proposal: Proposal,
+        ) -> BoxFuture<'static, Result<Applied, AgreementError>> {
+            self.propose(proposal)
+        }
     }
 
     impl Agreement for Alone {

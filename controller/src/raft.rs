@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tonic::Status as CallStatus;
 use xds_api::maille::v1 as proto;
 
-use crate::agreement::{Agreement, AgreementError, LeaseSink, Peers, RosterSource};
+use crate::agreement::{Agreement, AgreementError, Leading, LeaseSink, Peers, RosterSource};
 use crate::model::{Applied, Command, Proposal, State};
 use crate::peer_ca::PeerTls;
 use crate::store::StoreError;
@@ -109,6 +109,8 @@ struct Inner {
     state: watch::Sender<Arc<State>>,
     leadership: watch::Sender<Leadership>,
     leads: watch::Sender<bool>,
+    /// The term in which this controller leads, while it does.
+    term: watch::Sender<Option<u64>>,
     proposals: mpsc::Sender<Waiting>,
     queue: Mutex<Option<mpsc::Receiver<Waiting>>>,
     leases: OnceLock<Arc<dyn LeaseSink>>,
@@ -156,6 +158,7 @@ impl Raft {
             state: watch::Sender::new(Arc::default()),
             leadership: watch::Sender::default(),
             leads: watch::Sender::default(),
+            term: watch::Sender::default(),
             proposals,
             queue: Mutex::new(Some(queue)),
             leases: OnceLock::new(),
@@ -445,6 +448,26 @@ fn forward_failure(status: &tonic::Status) -> Refused {
             Refused::Unavailable(status.message().to_owned())
         }
         _ => Refused::Unknown(format!("the leader did not answer: {}", status.message())),
+    }
+}
+
+impl Leading for Raft {
+    fn term(&self) -> watch::Receiver<Option<u64>> {
+        self.0.term.subscribe()
+    }
+
+    fn propose_leading(
+        &self,
+        proposal: Proposal,
+    ) -> BoxFuture<'static, Result<Applied, AgreementError>> {
+        let raft = self.clone();
+        Box::pin(async move {
+            if !*raft.0.leads.borrow() {
+                return Err(Refused::NotLeader.into());
+            }
+            let deadline = Instant::now() + WRITE_LIMIT;
+            Ok(raft.propose_here(proposal, deadline).await?)
+        })
     }
 }
 

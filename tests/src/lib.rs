@@ -34,3 +34,5 @@ pub mod stream;
 pub mod sidecar;
 
 pub mod mesh;
+
+pub mod kubernetes;

@@ -49,6 +49,11 @@ impl Process {
         })
     }
 
+    /// What it was called when it was started.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its pid, while it has not been waited for.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()

@@ -4,6 +4,7 @@ mod cluster;
 mod instances;
 mod issuance;
 mod objects;
+mod observe;
 mod rollout;
 mod tokens;
 
@@ -76,6 +77,7 @@ impl State {
             Command::SetLevel(command) => self.set_level(command),
             Command::StageObjects(command) => self.stage(command, &author),
             Command::MoveRollout(command) => self.move_rollout(command),
+            Command::Observe(command) => self.observe(command, &author),
             Command::Tick => Ok(Applied::default()),
         }
     }

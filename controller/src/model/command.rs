@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::{
-    Health, Instance, Issuer, Kind, LEVELS, Member, MeshMode, Name, ObjectKey, Protocol, Root,
-    RootPhase, Sealed, Token, TokenPurpose,
+    Health, Instance, Issuer, Kind, LEVELS, Member, MeshMode, Name, ObjectKey, Observe, Protocol,
+    Root, RootPhase, Sealed, Token, TokenPurpose,
     codec::{DecodeError, expect_version, known, message, take, take_u16, take_u32},
 };
 
@@ -64,6 +64,8 @@ pub enum Command {
     StageObjects(StageObjects),
     /// Brings what is staged to more clients, to all, or to none.
     MoveRollout(MoveRollout),
+    /// Takes over what Kubernetes has.
+    Observe(Observe),
 }
 
 /// Names the cluster.
@@ -357,6 +359,7 @@ impl Command {
             Self::Tick => (15, Vec::new()),
             Self::StageObjects(payload) => (16, payload.encode_to_vec()),
             Self::MoveRollout(payload) => (17, payload.encode_to_vec()),
+            Self::Observe(payload) => (18, payload.encode_to_vec()),
         };
         let mut bytes = BytesMut::with_capacity(payload.len() + 4);
         bytes.put_u16(number);
@@ -371,7 +374,7 @@ impl Command {
     /// The command or its version is unknown, or the payload is not one.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let number = take_u16(&mut bytes, "a command")?;
-        if !(1..=17).contains(&number) {
+        if !(1..=18).contains(&number) {
             return Err(DecodeError::Unknown {
                 what: "command",
                 number: number.into(),
@@ -399,6 +402,7 @@ impl Command {
             14 => Self::SetLevel(message(bytes, "SetLevel")?),
             16 => Self::StageObjects(message(bytes, "StageObjects")?),
             17 => Self::MoveRollout(message(bytes, "MoveRollout")?),
+            18 => Self::Observe(message(bytes, "Observe")?),
             _ => Self::Tick,
         };
         command.check_numbers()?;
@@ -412,6 +416,7 @@ impl Command {
             Self::StageObjects(stage) => check_write(&stage.write),
             Self::MoveRollout(step) => known::<RolloutStep>(step.step, "step of a rollout"),
             Self::Register(instance) => check_instance(instance),
+            Self::Observe(observe) => check_observe(observe),
             Self::ReportHealth(report) => {
                 let mut changes = report.changes.iter();
                 changes.try_for_each(|change| known::<Health>(change.health, "health"))
@@ -436,9 +441,17 @@ fn check_write(write: &WriteObjects) -> Result<(), DecodeError> {
     keys.try_for_each(|key| known::<Kind>(key.kind, "kind"))
 }
 
+fn check_observe(observe: &Observe) -> Result<(), DecodeError> {
+    let objects = observe.objects.iter().map(|object| &object.key);
+    let mut keys = objects.chain(&observe.gone_objects);
+    keys.try_for_each(|key| known::<Kind>(key.kind, "kind"))?;
+    observe.pods.iter().try_for_each(check_instance)
+}
+
 /// Refuses enumerations of an instance that this binary does not know.
 pub(super) fn check_instance(instance: &Instance) -> Result<(), DecodeError> {
     known::<MeshMode>(instance.mesh, "mesh mode")?;
+    known::<Health>(instance.other_ports.unwrap_or(0), "health")?;
     for port in &instance.ports {
         known::<Protocol>(port.protocol, "protocol")?;
         known::<Health>(port.health, "health")?;

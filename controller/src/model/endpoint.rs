@@ -46,10 +46,17 @@ impl Mesh {
             return Vec::new();
         };
         let selected = self.select(&service.namespace, &spec.selector);
-        selected
+        let endpoints = selected
             .iter()
-            .filter_map(|name| self.endpoint(name, service_port))
-            .collect()
+            .filter_map(|name| self.endpoint(name, service_port));
+        let published = |endpoint: Endpoint| match spec.publish_not_ready_addresses {
+            true => Endpoint {
+                health: Health::Healthy,
+                ..endpoint
+            },
+            false => endpoint,
+        };
+        endpoints.map(published).collect()
     }
 
     /// The names of workloads and instances of a namespace that a selector finds, in order.
@@ -155,7 +162,7 @@ fn instance_endpoint(
             number.or_else(|| workload_port(workload?, &wanted))?
         }
     };
-    let port = instance.port(number)?;
+    let health = instance.health_of(number)?;
     let locality = match workload {
         Some(spec) if !spec.locality.is_empty() => spec.locality.clone(),
         _ => instance.locality.clone(),
@@ -164,7 +171,7 @@ fn instance_endpoint(
         name: instance.name.clone(),
         addresses: instance.ip_addresses().collect(),
         port: number,
-        health: port.health(),
+        health,
         mesh: instance.mesh(),
         mesh_port: u16::try_from(instance.mesh_port).unwrap_or(0),
         identity: instance.identity.clone(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::Name;
+use super::{Name, Source};
 
 /// How the bytes of a port are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -73,6 +73,12 @@ pub struct Instance {
     /// Where the Envoy beside it listens.
     #[prost(message, optional, tag = "10")]
     pub envoy: Option<EnvoyListeners>,
+    /// For a pod: how its ports are that are not listed, for a pod may listen on any. Absent: there are none.
+    #[prost(enumeration = "Health", optional, tag = "11")]
+    pub other_ports: Option<i32>,
+    /// Set: it is a pod, and Kubernetes says what it is. Absent: its sidecar registered it.
+    #[prost(message, optional, tag = "12")]
+    pub source: Option<Source>,
 }
 
 /// What an Envoy binds, `<ip>:<port>` each.
@@ -99,6 +105,12 @@ impl Instance {
         self.ports
             .iter()
             .find(|port| port.port == u32::from(number))
+    }
+
+    /// How the port with this number is; none where it is not served.
+    pub fn health_of(&self, number: u16) -> Option<Health> {
+        let listed = self.port(number).map(InstancePort::health);
+        listed.or_else(|| self.other_ports.is_some().then(|| self.other_ports()))
     }
 }
 

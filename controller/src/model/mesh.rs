@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use imbl::{OrdMap, ordmap::DiffItem};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
 use super::{
     AnyObject, Instance, Kind, Name, ObjectKey, Root,
@@ -89,6 +89,10 @@ pub struct Mesh {
     pub(super) vips: OrdMap<Name, Vip>,
     /// Derived from `vips`.
     pub(super) vip_owners: OrdMap<IpAddr, Name>,
+    /// Derived from `services`: the addresses that Kubernetes gave them.
+    pub(super) cluster_ips: OrdMap<IpAddr, Name>,
+    /// The namespaces that belong to Kubernetes.
+    pub(super) kubernetes: OrdSet<String>,
     /// Derived from the routes.
     pub(super) attachments: AttachmentIndex,
     /// Derived from `instances` and `workloads`.
@@ -178,9 +182,28 @@ impl Mesh {
         self.rollout.as_deref()
     }
 
-    /// Which service has this virtual address.
+    /// Which service has this virtual address, of the mesh's or of Kubernetes'.
     pub fn vip_owner(&self, address: &IpAddr) -> Option<&Name> {
-        self.vip_owners.get(address)
+        let own = self.vip_owners.get(address);
+        own.or_else(|| self.cluster_ips.get(address))
+    }
+
+    /// All virtual addresses of a service: the mesh's, then those that Kubernetes gave it.
+    pub fn addresses_of(&self, service: &Name) -> Vec<IpAddr> {
+        let own = self.vips.get(service).map(Vip::addresses);
+        let spec = self.services.get(service).map(|entry| &entry.object.spec);
+        let given = spec.into_iter().flat_map(|spec| &spec.cluster_ips);
+        own.into_iter().flatten().chain(given.copied()).collect()
+    }
+
+    /// Whether a namespace belongs to Kubernetes.
+    pub fn is_of_kubernetes(&self, namespace: &str) -> bool {
+        self.kubernetes.contains(namespace)
+    }
+
+    /// The namespaces that belong to Kubernetes.
+    pub const fn kubernetes(&self) -> &OrdSet<String> {
+        &self.kubernetes
     }
 
     /// The stored text of an object with its `changed_at` and author.
@@ -282,7 +305,13 @@ impl Mesh {
             author,
         };
         match object {
-            AnyObject::Service(object) => stamp.put(&mut self.services, object),
+            AnyObject::Service(object) => {
+                self.give_back_addresses(&stamp.name);
+                for address in &object.spec.cluster_ips {
+                    self.cluster_ips.insert(*address, stamp.name.clone());
+                }
+                stamp.put(&mut self.services, object)
+            }
             AnyObject::HttpRoute(object) => {
                 let key = ObjectKey::new(Kind::HttpRoute, stamp.name.clone());
                 self.detach(&key);
@@ -315,7 +344,10 @@ impl Mesh {
     /// Takes an object out; gives back whether it was there.
     pub(super) fn take(&mut self, key: &ObjectKey) -> bool {
         match key.kind() {
-            Kind::Service => self.services.remove(&key.name).is_some(),
+            Kind::Service => {
+                self.give_back_addresses(&key.name);
+                self.services.remove(&key.name).is_some()
+            }
             Kind::HttpRoute => {
                 self.detach(key);
                 self.http_routes.remove(&key.name).is_some()
@@ -333,6 +365,18 @@ impl Mesh {
             Kind::AuthorizationPolicy => self.authorization_policies.remove(&key.name).is_some(),
             Kind::TrafficPolicy => self.traffic_policies.remove(&key.name).is_some(),
             Kind::MeshSettings => self.settings.remove(&key.name).is_some(),
+        }
+    }
+
+    /// Takes the addresses of Kubernetes' from a service. A newer service may have one of them already.
+    fn give_back_addresses(&mut self, service: &Name) {
+        let Some(entry) = self.services.get(service) else {
+            return;
+        };
+        for address in &entry.object.spec.cluster_ips {
+            if self.cluster_ips.get(address) == Some(service) {
+                self.cluster_ips.remove(address);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::{
     AnyObject, Applied, Instance, IssuanceRecord, Issuer, Kind, LEVELS, Member, Mesh, Name,
-    ObjectKey, Root, RootPhase, Sealed, State, Token, TokenPurpose,
+    ObjectKey, Root, RootPhase, Sealed, Source, State, Token, TokenPurpose,
     codec::{DecodeError, expect_version, known, message},
     command::check_instance,
     mesh::InstanceEntry,
@@ -44,6 +44,7 @@ mod table {
     pub(super) const MEMBER: u16 = 11;
     pub(super) const CLIENT: u16 = 12;
     pub(super) const ROLLOUT: u16 = 13;
+    pub(super) const OBSERVED: u16 = 14;
     pub(super) const END: u16 = 0xffff;
 }
 
@@ -61,6 +62,8 @@ struct MeshRow {
     roots: Vec<Root>,
     #[prost(uint64, tag = "6")]
     roots_changed_at: u64,
+    #[prost(string, repeated, tag = "7")]
+    kubernetes: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -111,6 +114,16 @@ struct StateRow {
     next_vip_v4: u64,
     #[prost(uint64, tag = "8")]
     next_vip_v6: u64,
+    #[prost(uint64, tag = "9")]
+    observed_term: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ObservedRow {
+    #[prost(message, required, tag = "1")]
+    key: ObjectKey,
+    #[prost(message, required, tag = "2")]
+    source: Source,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -257,6 +270,12 @@ impl State {
                 Ok(())
             }
             table::CLIENT => self.load_client(message(payload, "a writer")?),
+            table::OBSERVED => {
+                let row: ObservedRow = message(payload, "what was observed")?;
+                known::<Kind>(row.key.kind, "kind")?;
+                self.observed.insert(row.key, row.source);
+                Ok(())
+            }
             table::ROLLOUT => {
                 let rollout = Rollout::new(message(payload, "a rollout")?, &self.mesh)?;
                 self.mesh.rollout = Some(Arc::new(rollout));
@@ -285,6 +304,7 @@ impl State {
         self.mesh.trust_domain = row.trust_domain.into();
         self.mesh.roots = Arc::new(row.roots);
         self.mesh.roots_changed_at = row.roots_changed_at;
+        self.mesh.kubernetes = row.kubernetes.into_iter().collect();
         Ok(())
     }
 
@@ -327,6 +347,7 @@ impl State {
         self.issuance.head = row.chain_head;
         self.vip_pool.next_v4 = row.next_vip_v4;
         self.vip_pool.next_v6 = row.next_vip_v6;
+        self.observed_term = row.observed_term;
     }
 
     fn load_token(&mut self, token: Token) -> Result<(), DecodeError> {
@@ -391,6 +412,7 @@ fn mesh_rows(mesh: &Mesh) -> impl Iterator<Item = Row> + '_ {
         trust_domain: mesh.trust_domain.to_string(),
         roots: mesh.roots.to_vec(),
         roots_changed_at: mesh.roots_changed_at,
+        kubernetes: mesh.kubernetes.iter().cloned().collect(),
     };
     let objects = Kind::ALL.into_iter().flat_map(|kind| {
         mesh.stored_of(kind).into_iter().map(move |(name, stored)| {
@@ -451,6 +473,7 @@ fn state_rows(state: &State) -> impl Iterator<Item = Row> + '_ {
         chain_head: state.issuance.head.clone(),
         next_vip_v4: state.vip_pool.next_v4,
         next_vip_v6: state.vip_pool.next_v6,
+        observed_term: state.observed_term,
     };
     let resting = state.vip_pool.resting.iter().map(|(address, released)| {
         row(
@@ -495,8 +518,13 @@ fn state_rows(state: &State) -> impl Iterator<Item = Row> + '_ {
             },
         )
     });
+    let observed = state.observed.iter().map(|(key, source)| {
+        let (key, source) = (key.clone(), source.clone());
+        row(table::OBSERVED, &ObservedRow { key, source })
+    });
     mesh_rows(&state.mesh)
         .chain(std::iter::once(row(table::STATE, &header)))
+        .chain(observed)
         .chain(resting)
         .chain(tokens)
         .chain(sealed)

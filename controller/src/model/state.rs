@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::{Applied, FIRST_LEVEL, Issuer, Mesh, Sealed, Token, issuance::Issuance, vip::VipPool};
+use super::{
+    Applied, FIRST_LEVEL, Issuer, Mesh, ObjectKey, Sealed, Source, Token, issuance::Issuance,
+    vip::VipPool,
+};
 
 /// The state after one log entry. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +25,10 @@ pub struct State {
     pub(super) issuers: OrdMap<String, Arc<Issuer>>,
     pub(super) issuance: Issuance,
     pub(super) members: OrdMap<u64, Arc<Member>>,
+    /// The latest term in which Kubernetes was observed.
+    pub(super) observed_term: u64,
+    /// What the objects of Kubernetes' namespaces were made from.
+    pub(super) observed: OrdMap<ObjectKey, Source>,
     pub(super) clients: OrdMap<String, Arc<Client>>,
     /// Derived from `clients`: the first to be forgotten first.
     pub(super) clients_by_index: OrdSet<(u64, String)>,
@@ -85,6 +92,8 @@ impl Default for State {
             issuers: OrdMap::new(),
             issuance: Issuance::default(),
             members: OrdMap::new(),
+            observed_term: 0,
+            observed: OrdMap::new(),
             clients: OrdMap::new(),
             clients_by_index: OrdSet::new(),
         }
@@ -147,6 +156,16 @@ impl State {
         &self.members
     }
 
+    /// The latest term in which Kubernetes was observed; 0 before the first.
+    pub const fn observed_term(&self) -> u64 {
+        self.observed_term
+    }
+
+    /// What the objects of Kubernetes' namespaces were made from.
+    pub const fn observed(&self) -> &OrdMap<ObjectKey, Source> {
+        &self.observed
+    }
+
     /// The answer to a write that was applied before, for whoever wants to know before proposing it again.
     pub fn answered(&self, client: &str, sequence: u64) -> Option<&Applied> {
         let answer = self.clients.get(client)?;
@@ -166,6 +185,8 @@ impl State {
         state.clients.clear();
         state.clients_by_index.clear();
         state.issuers.clear();
+        // The new cluster's terms begin anew.
+        state.observed_term = 0;
         state
     }
 

@@ -203,6 +203,10 @@ impl Raft {
             self.0
                 .leads
                 .send_if_modified(|is| std::mem::replace(is, leads.is_leader) != leads.is_leader);
+            let term = leads.is_leader.then_some(leads.term);
+            self.0
+                .term
+                .send_if_modified(|is| std::mem::replace(is, term) != term);
             self.0.leadership.send_if_modified(|is| {
                 let is_new = *is != leads;
                 *is = leads.clone();

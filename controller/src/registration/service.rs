@@ -261,5 +261,7 @@ fn instance_of(
             mesh: listeners.mesh,
             outbound: listeners.outbound,
         }),
+        other_ports: None,
+        source: None,
     })
 }

@@ -213,8 +213,8 @@ fn service(meshes: &[&Mesh; 2], name: &Name, units: &mut BTreeSet<Unit>) {
 
 fn addressed(meshes: &[&Mesh; 2], service: &Name, units: &mut BTreeSet<Unit>) {
     units.insert(Unit::Service(service.clone()));
-    let vips = meshes.iter().filter_map(|mesh| mesh.vips().get(service));
-    units.extend(vips.flat_map(|vip| vip.addresses()).map(Unit::Address));
+    let addresses = meshes.iter().flat_map(|mesh| mesh.addresses_of(service));
+    units.extend(addresses.map(Unit::Address));
 }
 
 fn sends_to(mesh: &Mesh, route: &ObjectKey, service: &Name) -> bool {

@@ -142,8 +142,7 @@ fn listener_names(mesh: &Mesh) -> BTreeSet<Arc<str>> {
         .cloned();
     let hosts = mesh.services().keys().cloned().map(ListenerName::Host);
     let addresses = ports(mesh).flat_map(|port| {
-        let vip = mesh.vips().get(&port.service);
-        let addresses = vip.map(|vip| vip.addresses()).into_iter().flatten();
+        let addresses = mesh.addresses_of(&port.service).into_iter();
         addresses.map(move |address| ListenerName::Address(SocketAddr::new(address, port.port)))
     });
     workloads

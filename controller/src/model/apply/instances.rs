@@ -29,7 +29,7 @@ impl State {
         let mut changed = false;
         for change in &command.changes {
             let entry = self.mesh.instances.get(&change.name);
-            let Some(entry) = entry.filter(|entry| entry.instance.generation == change.generation)
+            let Some(entry) = entry.filter(|entry| reports(&entry.instance, change.generation))
             else {
                 skipped += 1;
                 continue;
@@ -68,7 +68,7 @@ impl State {
         let mut skipped = 0;
         for end in &command.ends {
             let entry = self.mesh.instances.get(&end.name);
-            if entry.is_some_and(|entry| entry.instance.generation == end.generation) {
+            if entry.is_some_and(|entry| reports(&entry.instance, end.generation)) {
                 self.mesh.take_instance(&end.name);
                 self.touch_mesh();
             } else {
@@ -98,8 +98,20 @@ impl State {
     }
 }
 
+/// Whether the process of this generation may say how an instance is. Of a pod only Kubernetes may.
+fn reports(instance: &Instance, generation: u64) -> bool {
+    instance.source.is_none() && instance.generation == generation
+}
+
 /// A name belongs to an identity until it is withdrawn or its lease ends; within it, to the newest process.
 fn check_takeover(known: &Instance, new: &Instance) -> Result<(), Refusal> {
+    if known.source.is_some() {
+        let message = format!(
+            "{} is a pod of Kubernetes'; register under another workload name",
+            new.name
+        );
+        return Err(Refusal::new(RefusalCode::Conflict, message));
+    }
     if known.identity != new.identity {
         let message = format!(
             "{} is registered by {}; withdraw that one, or register under another workload name",
@@ -117,7 +129,7 @@ fn check_takeover(known: &Instance, new: &Instance) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_instance(instance: &Instance) -> Result<(), Refusal> {
+pub(super) fn check_instance(instance: &Instance) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(RefusalCode::Invalid, message));
     let name = &instance.name;
     if name.namespace.is_empty() || name.name.is_empty() {

@@ -9,6 +9,7 @@ use crate::model::{
     limits::{OBJECT_BYTES, OBJECTS_PER_WRITE},
     relations,
     rollout::Rollout,
+    vip::RangeFull,
 };
 
 /// What a write would make of the mesh, checked but for virtual addresses.
@@ -39,19 +40,15 @@ impl State {
         command: &WriteObjects,
         author: &Arc<str>,
     ) -> Result<Applied, Refusal> {
+        self.check_sources(command)?;
         let written = self.written(command, author)?;
         self.check_rollout(&written)?;
         let (services, ranges_changed) = (written.services(), written.has_settings());
         let mut mesh = written.mesh;
         if !written.touched.is_empty() {
             let mut pool = self.vip_pool.clone();
-            pool.settle(&mut mesh, &services, ranges_changed, self.log_index).map_err(|full| {
-                let message = format!(
-                    "MeshSettings {} has no free address left for all services; widen it, or wait until released addresses have rested",
-                    full.0
-                );
-                Refusal::new(RefusalCode::Exhausted, message)
-            })?;
+            let settled = pool.settle(&mut mesh, &services, ranges_changed, self.log_index);
+            settled.map_err(range_full)?;
             self.vip_pool = pool;
             self.mesh = mesh;
             self.touch_mesh();
@@ -113,6 +110,15 @@ impl State {
             ..refusal
         })
     }
+}
+
+/// No virtual address is left.
+pub(super) fn range_full(full: RangeFull) -> Refusal {
+    let message = format!(
+        "MeshSettings {} has no free address left for all services; widen it, or wait until released addresses have rested",
+        full.0
+    );
+    Refusal::new(RefusalCode::Exhausted, message)
 }
 
 /// Whether what was touched fits to the rest.

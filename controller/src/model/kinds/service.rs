@@ -1,6 +1,6 @@
 //! core v1 `Service`: a name, a selector and ports. It has a virtual IP; its endpoints are what its selector matches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,12 @@ pub struct ServiceSpec {
     pub selector: BTreeMap<String, String>,
     /// At least one.
     pub ports: Vec<ServicePort>,
+    /// Addresses that Kubernetes gave it, beside those of the mesh. People do not write them.
+    #[serde(rename = "clusterIPs", default, skip_serializing_if = "is_default")]
+    pub cluster_ips: Vec<IpAddr>,
+    /// Whether endpoints get traffic that are not ready.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub publish_not_ready_addresses: bool,
 }
 
 impl Spec for ServiceSpec {

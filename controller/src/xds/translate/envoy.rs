@@ -75,8 +75,7 @@ pub(crate) fn roots(mesh: &Mesh, own: &Name) -> Vec<Link> {
     let upstreams = described.iter().flat_map(|spec| &spec.upstreams);
     names.extend(upstreams.map(|one| ListenerName::Upstream(own.clone(), one.listen)));
     for (service, entry) in mesh.services() {
-        let addresses = mesh.vips().get(service).map(|vip| vip.addresses().to_vec());
-        for address in addresses.unwrap_or_default() {
+        for address in mesh.addresses_of(service) {
             let ports = entry.object.spec.ports.iter();
             names.extend(
                 ports.map(|port| ListenerName::Address(SocketAddr::new(address, port.port))),
