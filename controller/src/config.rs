@@ -59,8 +59,18 @@ pub struct Config {
     pub leaf_lifetime_seconds: u64,
     /// A root brought along instead of one made at bootstrap.
     pub root: Option<RootFiles>,
+    /// The Kubernetes that this cluster of controllers watches; none: there is none.
+    pub kubernetes: Option<Kubernetes>,
     /// The log.
     pub log: Log,
+}
+
+/// How the API server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kubernetes {
+    /// By whom; none: by the service account of the pod in which this controller runs.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Where to listen.

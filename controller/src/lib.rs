@@ -18,6 +18,7 @@ pub mod peer_ca;
 pub mod raft;
 pub mod identity;
 pub mod registration;
+pub mod k8s;
 pub mod xds;
 pub mod admin;
 pub mod app;

@@ -44,13 +44,37 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Brings it up: control plane, node, service addresses, names. The images of the tests' own pods are in it.
+    /// Brings a cluster up and runs a test on its node: what the test opens and starts is in the cluster's network. The images of the tests' own pods
+    /// are there.
     ///
     /// # Errors
-    /// A part of it does not become ready.
-    pub async fn start() -> anyhow::Result<Kubernetes> {
+    /// A part of the cluster does not become ready, or the test fails.
+    pub fn with<F>(test: F) -> anyhow::Result<()>
+    where
+        F: AsyncFnOnce(&mut Kubernetes) -> anyhow::Result<()> + Send,
+    {
         let programs = Programs::find()?;
-        let ground = Ground::make().await?;
+        let ground = Ground::make()?;
+        let network = ground.network()?;
+        let run = || {
+            network.enter()?;
+            let entered = network.try_clone()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .on_thread_start(move || entered.enter().expect("the namespace is held open"))
+                .build()?;
+            runtime.block_on(async {
+                let mut cluster = Kubernetes::start(programs, ground).await?;
+                test(&mut cluster).await
+            })
+        };
+        // A thread's network is its own: whoever called stays where it was.
+        std::thread::scope(|scope| scope.spawn(run).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Brings it up: control plane, node, service addresses, names.
+    async fn start(programs: Programs, ground: Ground) -> anyhow::Result<Kubernetes> {
         let pki = Pki::make(&ground.directory().join("pki"))?;
         let mut cluster = Kubernetes {
             parts: Vec::new(),

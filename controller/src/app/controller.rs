@@ -20,6 +20,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::health::{self, Readiness};
 use crate::identity::{Authority, AuthoritySettings, IdentityService, Keyring, ServerTls};
+use crate::k8s::{self, Observer, ObserverMetrics};
 use crate::peer_ca::{self, Secrets};
 use crate::registration::{Leases, RegistrationService};
 use crate::supervise::Supervisor;
@@ -118,6 +119,13 @@ async fn start(
     let leases = Leases::new(&metrics);
     leases.start(&stage, Arc::clone(&agreement), &config.name);
     let registration = RegistrationService::server(&stage, Arc::clone(&agreement));
+
+    if let Some(kubernetes) = &config.kubernetes {
+        let client = k8s::connect(kubernetes.kubeconfig.as_deref()).await?;
+        let log = Arc::new(consensus.raft.clone());
+        let observed = ObserverMetrics::new(&metrics);
+        Observer::new(client, log, &config.name, observed).start(&supervisor.stage("kubernetes"));
+    }
 
     let audit = Audit::new(&metrics);
     let stage = supervisor.stage("xds");

@@ -42,6 +42,9 @@ pub enum Failure {
         /// Why not.
         source: JoinTokenError,
     },
+    /// Kubernetes cannot be called.
+    #[error("cannot watch Kubernetes")]
+    Kubernetes(#[from] crate::k8s::ClientError),
     /// `init` refused.
     #[error(transparent)]
     Init(#[from] InitError),
@@ -117,6 +120,7 @@ impl Failure {
             Self::Secrets(_)
             | Self::FirstTrust(_)
             | Self::Token { .. }
+            | Self::Kubernetes(_)
             | Self::Init(_)
             | Self::Port { .. }
             | Self::Refused { .. }

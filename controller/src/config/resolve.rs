@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::raw::{At, Fields, Mistakes, Top};
-use super::{Advertise, Config, Listen, Log, Mistake, RootFiles, ports};
+use super::{Advertise, Config, Kubernetes, Listen, Log, Mistake, RootFiles, ports};
 use crate::telemetry::{LogFormat, check_level};
 
 /// Entries between snapshots, as etcd has it.
@@ -24,6 +24,8 @@ const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const ACCEPT_PER_SECOND: u32 = 500;
 /// New connections that may come at once after a quiet time.
 const ACCEPT_BURST: u32 = 1_000;
+/// How the API server is called from a pod: as its service account.
+const POD_CREDENTIALS: &str = "pod";
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -79,6 +81,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
+    let kubernetes = read_kubernetes(&mut file, mistakes);
     let log = read_log(&mut file, mistakes);
     file.finish(
         &[
@@ -98,6 +101,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "acceptBurst",
             "leafLifetime",
             "root",
+            "kubernetes",
             "log",
         ],
         mistakes,
@@ -122,6 +126,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         accept_burst,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
+        kubernetes,
         log,
     })
 }
@@ -401,6 +406,37 @@ fn read_root(file: &mut Fields, mistakes: &mut Mistakes) -> Option<RootFiles> {
         certificate: PathBuf::from(certificate?.value),
         key: PathBuf::from(key?.value),
     })
+}
+
+fn read_kubernetes(file: &mut Fields, mistakes: &mut Mistakes) -> Option<Kubernetes> {
+    let mut fields = file.fields("kubernetes", mistakes);
+    if fields.is_empty() {
+        return None;
+    }
+    let kubeconfig = fields.text("kubeconfig", mistakes);
+    let credentials = fields.text("credentials", mistakes);
+    fields.finish(&["kubeconfig", "credentials"], mistakes);
+    match (kubeconfig, credentials) {
+        (Some(at), None) => Some(Kubernetes {
+            kubeconfig: Some(PathBuf::from(at.value)),
+        }),
+        (None, Some(at)) if at.value == POD_CREDENTIALS => Some(Kubernetes { kubeconfig: None }),
+        (None, Some(At { field, line, value })) => {
+            mistakes.add(
+                field,
+                line,
+                format!(
+                    "`{value}` is unknown; write `{POD_CREDENTIALS}`, or name a `kubeconfig` instead"
+                ),
+            );
+            None
+        }
+        (Some(_), Some(At { field, line, .. })) => {
+            mistakes.add(field, line, "stands beside `kubeconfig`; leave one out");
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 fn read_log(file: &mut Fields, mistakes: &mut Mistakes) -> Log {

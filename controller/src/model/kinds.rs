@@ -21,7 +21,9 @@ pub use http_route::{HttpRoute, HttpRouteSpec};
 pub use mesh_settings::{MeshSettings, MeshSettingsSpec, MtlsMode};
 pub use metadata::Metadata;
 pub use object::{AnyObject, Kind, KindError, Object, Spec};
-pub use service::{AppProtocol, PortRef, Service, ServicePort, ServiceSpec};
+pub use service::{
+    AppProtocol, PortRef, Service, ServicePort, ServiceSpec, ServiceType, Transport,
+};
 pub use traffic_policy::{TrafficPolicy, TrafficPolicySpec};
 pub use workload::{Workload, WorkloadSpec};
 

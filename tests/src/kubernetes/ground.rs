@@ -2,18 +2,22 @@
 //! group for its pods, and a directory. All of it is found again by its name, so that what a killed test has left is taken away by the next.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::settings::{NODE_ADDRESS, SERVICES};
 
-/// What every name begins with; the test's pid follows.
+/// What every name begins with; the test's pid and a number follow.
 const PREFIX: &str = "maille-k8s-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// How long processes may take to go, once killed.
@@ -63,10 +67,34 @@ pub(super) struct Ground {
     holder: Child,
 }
 
+/// A network namespace that threads can enter.
+#[derive(Debug)]
+pub(super) struct Network(File);
+
+impl Network {
+    /// Moves the calling thread there; what it opens and starts from now on is in it.
+    pub(super) fn enter(&self) -> std::io::Result<()> {
+        let kind = Some(LinkNameSpaceType::Network);
+        Ok(move_into_link_name_space(self.0.as_fd(), kind)?)
+    }
+
+    pub(super) fn try_clone(&self) -> std::io::Result<Network> {
+        self.0.try_clone().map(Network)
+    }
+}
+
 impl Ground {
     /// Makes them, and takes away what killed tests have left of theirs.
-    pub(super) async fn make() -> anyhow::Result<Ground> {
-        tokio::task::spawn_blocking(make).await?
+    pub(super) fn make() -> anyhow::Result<Ground> {
+        sweep();
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        make(format!("{PREFIX}{}-{number}", std::process::id()))
+    }
+
+    /// Its network.
+    pub(super) fn network(&self) -> std::io::Result<Network> {
+        File::open(Path::new("/run/netns").join(&self.name)).map(Network)
     }
 
     /// Where the cluster keeps everything.
@@ -98,9 +126,7 @@ impl Drop for Ground {
     }
 }
 
-fn make() -> anyhow::Result<Ground> {
-    sweep();
-    let name = format!("{PREFIX}{}", std::process::id());
+fn make(name: String) -> anyhow::Result<Ground> {
     let directory = directory(&name);
     for part in ["log", "pki", "configuration"] {
         std::fs::create_dir_all(directory.join(part))?;
@@ -174,7 +200,10 @@ fn sweep() {
         .flatten();
     for entry in found {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix(PREFIX) else {
+        let rest = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('-'));
+        let Some((pid, _)) = rest else {
             continue;
         };
         if !Path::new("/proc").join(pid).exists() {

@@ -27,9 +27,12 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pods_run_and_are_reached_by_the_name_of_their_service() -> anyhow::Result<()> {
-    let cluster = Kubernetes::start().await?;
+#[test]
+fn pods_run_and_are_reached_by_the_name_of_their_service() -> anyhow::Result<()> {
+    Kubernetes::with(async |cluster| serve(cluster).await)
+}
+
+async fn serve(cluster: &Kubernetes) -> anyhow::Result<()> {
     cluster.apply(WEB).await?;
     cluster
         .kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
