@@ -183,11 +183,6 @@ pub(crate) mod alone {
             self.renewed.lock().expect("not poisoned").clone()
         }
 
-        /// Leads in this term from now on, or not.
-        pub(crate) fn lead(&self, term: Option<u64>) {
-            self.term.send_replace(term);
-        }
-
         pub(crate) fn now(&self) -> Arc<State> {
             self.state.borrow().clone()
         }

@@ -158,6 +158,16 @@ impl Kubernetes {
         Ok(done.out)
     }
 
+    /// A client of its API, as the administrator.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be used.
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        let file = kube::config::Kubeconfig::read_from(self.kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
     /// Applies manifests.
     ///
     /// # Errors

@@ -118,11 +118,8 @@ fn warnings(mesh: &Mesh, kind: Kind, stored: &Stored<'_>) -> String {
 }
 
 fn service(mesh: &Mesh, name: &Name, entry: &Entry<ServiceSpec>) -> Shown {
-    let addresses: Vec<String> = mesh
-        .vips()
-        .get(name)
-        .map(|vip| vip.addresses().map(|address| address.to_string()).to_vec())
-        .unwrap_or_default();
+    let addresses = mesh.addresses_of(name);
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let ports = &entry.object.spec.ports;
     let endpoints: Vec<(u16, Endpoint)> = ports
         .iter()

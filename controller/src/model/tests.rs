@@ -3,6 +3,7 @@
 
 mod apply;
 mod golden;
+mod observe;
 mod properties;
 mod rollout;
 

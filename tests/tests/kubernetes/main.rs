@@ -1,3 +1,4 @@
-//! Maille on a real Kubernetes, with a real kubelet and real pods. The cluster comes up once for all of them.
+//! Maille on a real Kubernetes, with a real kubelet and real pods.
 
 mod ground;
+mod watching;

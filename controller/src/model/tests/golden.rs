@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::{Log, instance, puts, route, service};
+use super::{Log, instance, observe, puts, route, service};
 use crate::model::{
-    Applied, Command, Issuer, Kind, Member, Name, ObjectKey, Proposal, Refusal, RefusalCode, Root,
-    Sealed, State, Token,
+    Applied, Command, Issuer, Kind, Member, Name, ObjectKey, Observe, Proposal, Refusal,
+    RefusalCode, Root, Sealed, State, Token,
     command::{
         DeleteObject, EndInstances, HealthChange, Initialize, InstanceEnd, Issue, IssueCertificate,
         MoveRollout, RemoveMember, ReportHealth, RevokeToken, SetLevel, SetTrust, StageObjects,
@@ -179,6 +179,34 @@ fn later_commands() -> Vec<(&'static str, Command)> {
         ("stage_objects", Command::StageObjects(stage)),
         ("move_rollout", Command::MoveRollout(step)),
     ]
+}
+
+/// An observation with something in every field.
+fn observation() -> Observe {
+    let mut all = observe::shop(4);
+    all.gone_namespaces.push("old".to_owned());
+    all.gone_objects
+        .push(ObjectKey::new(Kind::Service, Name::new("shop", "old")));
+    all.gone_pods.push(Name::new("shop", "old-1"));
+    all
+}
+
+#[test]
+fn what_was_observed_has_the_bytes_of_level_1() {
+    let proposal = Proposal {
+        author: "controller c1".to_owned(),
+        client: String::new(),
+        sequence: 0,
+        time_millis: 1_800_000_000_000,
+        command: Command::Observe(observation()),
+    };
+    let golden = check("command_observe.hex", &proposal.encode());
+    assert_eq!(Proposal::decode(golden.into()).unwrap(), proposal);
+    let mut log = Log::new();
+    log.run(Command::Observe(observation()));
+    let bytes: Vec<u8> = log.state.encode().flatten().collect();
+    let golden = check("snapshot_observed.hex", &bytes);
+    assert_eq!(State::decode(&golden[..]).unwrap(), log.state);
 }
 
 #[test]
