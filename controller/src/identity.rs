@@ -3,6 +3,7 @@
 //! The root key is opened only for the moment of a signature; the data key likewise. Absent: who may talk to whom
 //! (`model`'s policies), and the peers' own CA.
 
+mod accounts;
 mod authority;
 mod first_trust;
 mod handout;
@@ -15,6 +16,7 @@ mod service;
 mod server_tls;
 mod tokens;
 
+pub use accounts::{AUDIENCE, Account, AccountError, Accounts};
 pub use authority::{Asking, Authority, AuthoritySettings, Certified, Standing};
 pub use first_trust::{FirstTrustError, fetch_secrets};
 pub use issue::IssueError;

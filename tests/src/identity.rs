@@ -19,10 +19,11 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Status;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
-use xds_api::generated::maille::v1::CertifyRequest;
 use xds_api::generated::maille::v1::identity_client::IdentityClient;
+use xds_api::generated::maille::v1::{CertifyRequest, CertifyResponse};
 
 use crate::cluster::Cluster;
 
@@ -107,17 +108,14 @@ pub async fn obtain(cluster: &Cluster, namespace: &str, account: &str) -> anyhow
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let csr = CertificateParams::default().serialize_request(&key)?;
     let server = cluster.controllers[0].address("xds");
-    let channel = channel(config(None, b"h2")?, server).await?;
     let request = CertifyRequest {
         csr: csr.der().to_vec().into(),
         join_token,
         workload: format!("{namespace}/{account}"),
+        service_account_token: String::new(),
     };
-    let answer = IdentityClient::new(channel)
-        .certify(request)
-        .await
-        .context("certifying")?;
-    let chain = answer.into_inner().chain.into_iter();
+    let answer = certify(server, request).await?.context("certifying")?;
+    let chain = answer.chain.into_iter();
     Ok(Caller {
         account: account.to_owned(),
         chain: chain
@@ -125,6 +123,19 @@ pub async fn obtain(cluster: &Cluster, namespace: &str, account: &str) -> anyhow
             .collect(),
         key: PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?,
     })
+}
+
+/// What a controller answers to a request for a certificate, or why it refuses.
+///
+/// # Errors
+/// It cannot be reached.
+pub async fn certify(
+    server: SocketAddr,
+    request: CertifyRequest,
+) -> anyhow::Result<Result<CertifyResponse, Status>> {
+    let channel = channel(config(None, b"h2")?, server).await?;
+    let answer = IdentityClient::new(channel).certify(request).await;
+    Ok(answer.map(tonic::Response::into_inner))
 }
 
 /// A channel over one TLS connection to a controller.

@@ -119,6 +119,7 @@ async fn site() -> Site {
         controller: "c1".to_owned(),
         leaf_lifetime: Duration::from_secs(3600),
         root: None,
+        accounts: None,
     };
     let keyring = Keyring::new(Kek::new([3; 32]));
     let agreement: Arc<dyn Agreement> = Arc::clone(&alone) as _;
@@ -247,6 +248,7 @@ async fn a_token_is_made_used_listed_and_revoked() {
     let asking = Asking {
         request: &csr,
         token: &made.token,
+        account_token: "",
         leaf: None,
         workload: "shop/web-1",
     };

@@ -19,8 +19,10 @@ use crate::agreement::Agreement;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::health::{self, Readiness};
-use crate::identity::{Authority, AuthoritySettings, IdentityService, Keyring, ServerTls};
-use crate::k8s::{self, Observer, ObserverMetrics};
+use crate::identity::{
+    Accounts, Authority, AuthoritySettings, IdentityService, Keyring, ServerTls,
+};
+use crate::k8s::{self, Observer, ObserverMetrics, Reviewer};
 use crate::peer_ca::{self, Secrets};
 use crate::registration::{Leases, RegistrationService};
 use crate::supervise::Supervisor;
@@ -104,11 +106,15 @@ async fn start(
         registry.register_collector(Box::new(Gauges(consensus.raft.clone())));
     });
 
+    let kubernetes = match &config.kubernetes {
+        Some(settings) => Some(k8s::connect(settings.kubeconfig.as_deref()).await?),
+        None => None,
+    };
     let stage = supervisor.stage("identity");
     let server_tls = ServerTls::new();
     let authority = Authority::start(
         &stage,
-        authority_settings(&config),
+        authority_settings(&config, kubernetes.clone()),
         Keyring::new(secrets.into_kek()),
         Arc::clone(&agreement),
         server_tls.clone(),
@@ -120,8 +126,7 @@ async fn start(
     leases.start(&stage, Arc::clone(&agreement), &config.name);
     let registration = RegistrationService::server(&stage, Arc::clone(&agreement));
 
-    if let Some(kubernetes) = &config.kubernetes {
-        let client = k8s::connect(kubernetes.kubeconfig.as_deref()).await?;
+    if let Some(client) = kubernetes {
         let log = Arc::new(consensus.raft.clone());
         let observed = ObserverMetrics::new(&metrics);
         Observer::new(client, log, &config.name, observed).start(&supervisor.stage("kubernetes"));
@@ -185,10 +190,12 @@ async fn start(
     Ok(consensus)
 }
 
-fn authority_settings(config: &Config) -> AuthoritySettings {
+fn authority_settings(config: &Config, kubernetes: Option<kube::Client>) -> AuthoritySettings {
+    let accounts = kubernetes.map(|client| Arc::new(Reviewer(client)) as Arc<dyn Accounts>);
     AuthoritySettings {
         controller: config.name.clone(),
         leaf_lifetime: Duration::from_secs(config.leaf_lifetime_seconds),
         root: config.root.clone(),
+        accounts,
     }
 }

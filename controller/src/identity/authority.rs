@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::accounts::Accounts;
 use super::issue::Issuing;
 use super::ledger::Ledger;
 use super::seal::Keyring;
@@ -34,6 +35,8 @@ pub struct AuthoritySettings {
     pub leaf_lifetime: Duration,
     /// A root brought along; read only while the cluster has none.
     pub root: Option<RootFiles>,
+    /// Who knows pods' tokens; none where there is no Kubernetes.
+    pub accounts: Option<Arc<dyn Accounts>>,
 }
 
 /// Whether this controller can issue, and if not, why.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
+use super::accounts::AccountError;
 use super::request::RequestError;
 use super::seal::SealError;
 use super::tokens::TokenError;
@@ -26,9 +27,12 @@ pub enum IssueError {
     /// The token is not good.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The service account's token proves nothing.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// Nobody says who asks.
     #[error(
-        "nothing says who asks: send a join token for the first certificate, or connect with the current certificate to renew it"
+        "nothing says who asks: send a join token or a service account's token for the first certificate, or connect with the current certificate to renew it"
     )]
     Nobody,
     /// The certificate is not one that can be renewed.

@@ -11,6 +11,7 @@ use xds_api::maille::v1::{
     BundleRequest, BundleResponse, CertifyRequest, CertifyResponse, SecretsRequest, SecretsResponse,
 };
 
+use super::accounts::AccountError;
 use super::authority::{Asking, Authority};
 use super::handout::{HandoutError, hand_out};
 use super::issue::IssueError;
@@ -62,6 +63,7 @@ impl Identity for IdentityService {
         let asking = Asking {
             request: &message.csr,
             token: &message.join_token,
+            account_token: &message.service_account_token,
             leaf: caller.as_ref().and_then(|caller| caller.leaf.as_deref()),
             workload: &message.workload,
         };
@@ -136,9 +138,11 @@ fn status(refusal: &IssueError) -> Status {
     let text = refusal.to_string();
     match refusal {
         IssueError::Request(_) | IssueError::Workload(_) => Status::invalid_argument(text),
-        IssueError::Token(_) | IssueError::Nobody | IssueError::NotRenewable(_) => {
-            Status::unauthenticated(text)
-        }
+        IssueError::Account(AccountError::Unavailable(_)) => Status::unavailable(text),
+        IssueError::Account(_)
+        | IssueError::Token(_)
+        | IssueError::Nobody
+        | IssueError::NotRenewable(_) => Status::unauthenticated(text),
         IssueError::Busy => Status::resource_exhausted(text),
         IssueError::Refused(_) => Status::failed_precondition(text),
         IssueError::NotIssuing(_)

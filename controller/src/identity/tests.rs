@@ -36,6 +36,7 @@ fn settings() -> AuthoritySettings {
         controller: "c1".to_owned(),
         leaf_lifetime: Duration::from_secs(24 * 3600),
         root: None,
+        accounts: None,
     }
 }
 
@@ -110,6 +111,7 @@ impl Site {
             .certify(Asking {
                 request: &request,
                 token: &text,
+                account_token: "",
                 leaf: None,
                 workload: "shop/web-1",
             })
@@ -122,6 +124,7 @@ impl Site {
             .certify(Asking {
                 request: &request,
                 token: "",
+                account_token: "",
                 leaf,
                 workload: "shop/web-1",
             })

@@ -129,6 +129,7 @@ pub(super) async fn join(
         csr: key.request()?.into(),
         join_token: token.to_string(),
         workload: wanted.workload.clone(),
+        service_account_token: String::new(),
     };
     let issued = certify(controller, tls, request, wanted, key).await;
     issued.map_err(|error| match error {
@@ -153,6 +154,7 @@ pub(super) async fn renew(
         csr: key.request()?.into(),
         join_token: String::new(),
         workload: wanted.workload.clone(),
+        service_account_token: String::new(),
     };
     certify(controller, current.controller(), request, wanted, &key).await
 }

@@ -23,7 +23,7 @@ const SERVICES: usize = 12;
 const PODS: usize = 60;
 const CHANGES: usize = 600;
 /// From the last change to the mesh's being what Kubernetes has.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// An address, its port, and whether it is ready.
 type Endpoints = BTreeSet<(String, u64, bool)>;
@@ -235,7 +235,7 @@ async fn same(shop: &Shop, controllers: &Cluster) -> anyhow::Result<usize> {
     .await
 }
 
-async fn controllers(cluster: &Kubernetes) -> anyhow::Result<Cluster> {
+pub(crate) async fn controllers(cluster: &Kubernetes) -> anyhow::Result<Cluster> {
     let kubeconfig = cluster.kubeconfig();
     Cluster::found_with(3, |config| {
         config["kubernetes"] = json!({"kubeconfig": kubeconfig})
@@ -305,7 +305,9 @@ fn an_api_server_that_is_away_takes_nothing_from_the_mesh() -> anyhow::Result<()
         let leader = controllers.ready().await?;
         controllers.kill(leader).await?;
         let next = wait::until("another leads", SETTLE_LIMIT, async || {
-            controllers.ready().await.map_err(|error| error.to_string())
+            let next = controllers.ready().await?;
+            ensure!(next != leader, "the others have not noticed yet");
+            Ok::<_, anyhow::Error>(next)
         });
         let next = next.await?;
         let watches = &controllers.controllers[next].process;

@@ -2921,9 +2921,12 @@ pub struct CertifyRequest {
     /// A host's join token, whole, for the first certificate. Empty: renewal by the connection's certificate.
     #[prost(string, tag = "2")]
     pub join_token: ::prost::alloc::string::String,
-    /// `<namespace>/<workload>`, for the issuance log.
+    /// `<namespace>/<workload>`, for the issuance log. With a service account's token it must be the token's own pod.
     #[prost(string, tag = "3")]
     pub workload: ::prost::alloc::string::String,
+    /// A pod's projected service account token for the audience `maille`, instead of a join token.
+    #[prost(string, tag = "4")]
+    pub service_account_token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for CertifyRequest {
     const NAME: &'static str = "CertifyRequest";

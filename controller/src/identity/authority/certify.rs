@@ -7,6 +7,7 @@ use xds_api::join_token::JoinToken;
 use xds_api::spiffe::SpiffeId;
 
 use super::{Authority, Standing};
+use crate::identity::accounts::{Account, AccountError};
 use crate::identity::issue::{self, Grant, IssueError, Issuing};
 use crate::identity::request::RequestedKey;
 use crate::identity::tokens::{self, TokenError};
@@ -22,8 +23,10 @@ const MAX_WORKLOAD: usize = 320;
 pub struct Asking<'a> {
     /// PKCS#10, DER.
     pub request: &'a [u8],
-    /// The token's text; empty for a renewal.
+    /// The join token's text, or empty.
     pub token: &'a str,
+    /// A pod's service account token, or empty. Both empty: a renewal.
+    pub account_token: &'a str,
     /// The connection's leaf, whose chain was verified in the handshake.
     pub leaf: Option<&'a Facts>,
     /// `<namespace>/<workload>`, for the record; may be empty.
@@ -99,6 +102,9 @@ impl Authority {
 
     async fn right(&self, asking: Asking<'_>) -> Result<(Right, Arc<State>), IssueError> {
         let state = self.inner.agreement.state().borrow().clone();
+        if !asking.account_token.is_empty() {
+            return self.pod(asking, state).await;
+        }
         if asking.token.is_empty() {
             return Ok((renewal(&state, asking.leaf)?, state));
         }
@@ -120,6 +126,50 @@ impl Authority {
             },
             state,
         ))
+    }
+}
+
+impl Authority {
+    /// A pod may have its own service account's identity, and no other.
+    async fn pod(
+        &self,
+        asking: Asking<'_>,
+        mut state: Arc<State>,
+    ) -> Result<(Right, Arc<State>), IssueError> {
+        let accounts = self.inner.settings.accounts.as_ref();
+        let accounts = accounts.ok_or(AccountError::None)?;
+        let account = accounts.review(asking.account_token.to_owned()).await?;
+        let Account {
+            namespace,
+            name,
+            pod,
+        } = account;
+        let proved = format!("{namespace}/{pod}");
+        if !asking.workload.is_empty() && asking.workload != proved {
+            let claimed = asking.workload.to_owned();
+            return Err(AccountError::Another { proved, claimed }.into());
+        }
+        // Its namespace may have been observed a moment ago, by another controller.
+        if !state.mesh().is_of_kubernetes(&namespace) {
+            state = self.inner.agreement.read().await?;
+        }
+        if !state.mesh().is_of_kubernetes(&namespace) {
+            return Err(AccountError::Namespace(namespace).into());
+        }
+        let trust_domain = state.mesh().trust_domain();
+        let spiffe_id = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{name}");
+        let parsed = spiffe_id.parse::<SpiffeId>();
+        parsed.map_err(|error| AccountError::Refused(error.to_string()))?;
+        if spiffe_id == controller_identity(trust_domain) {
+            let why = "a controller makes its own certificate".to_owned();
+            return Err(AccountError::Refused(why).into());
+        }
+        let right = Right {
+            spiffe_id,
+            reason: format!("service account of pod {proved}"),
+            token: String::new(),
+        };
+        Ok((right, state))
     }
 }
 

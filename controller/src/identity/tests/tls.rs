@@ -62,6 +62,7 @@ async fn clients_come_without_a_name_or_with_one_of_the_mesh_and_no_other() {
     let asking = Asking {
         request: &request,
         token: &token,
+        account_token: "",
         leaf: None,
         workload: "",
     };
