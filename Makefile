@@ -11,7 +11,7 @@ BUILD := cargo build --workspace --bins
 # What tests are compiled with, too: with the examples, the same features hold for both, and nothing is compiled again for the tests.
 BUILD_TESTED := $(BUILD) --examples
 
-.PHONY: dev test bench release deb setup lint
+.PHONY: dev test test-kubernetes bench release deb setup lint
 # Ctrl-C must reach `maille dev`, which cleans up; make itself adds nothing.
 .NOTPARALLEL:
 
@@ -21,9 +21,15 @@ dev: setup
 	@$(BIN)/maille dev $(ARGS)
 
 test: setup
-	tests/peers/fetch envoy grpc grpc-go
+	tests/peers/fetch envoy grpc grpc-go etcd coredns kubernetes
 	$(BUILD_TESTED)
 	cargo test --workspace --no-fail-fast
+
+# The part of it that needs a Kubernetes.
+test-kubernetes: setup
+	tests/peers/fetch etcd coredns kubernetes
+	$(BUILD_TESTED)
+	cargo test --workspace --test kubernetes
 
 bench: setup release
 	tests/bench $(ARGS)

@@ -15,6 +15,7 @@ mod control;
 mod node;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -53,6 +54,9 @@ impl Kubernetes {
     where
         F: AsyncFnOnce(&mut Kubernetes) -> anyhow::Result<()> + Send,
     {
+        // One at a time: two of them would wait for each other's processors longer than their parts are waited for.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let programs = Programs::find()?;
         let ground = Ground::make()?;
         let network = ground.network()?;

@@ -95,6 +95,14 @@ fn relations_between_fields_are_checked() {
             "is 0; use 1 or more, or leave it out for 500",
         ),
         ("bootstrapExpect: 1\nsnapshotEvery: 0", "must be 1 or more"),
+        (
+            "bootstrapExpect: 1\nkubernetes: {credentials: token}",
+            "`token` is unknown; write `pod`, or name a `kubeconfig`",
+        ),
+        (
+            "bootstrapExpect: 1\nkubernetes: {credentials: pod, kubeconfig: /k}",
+            "stands beside `kubeconfig`; leave one out",
+        ),
     ] {
         let text = SMALLEST.replace("bootstrapExpect: 1", change);
         let shown = resolve(&text)

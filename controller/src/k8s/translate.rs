@@ -200,3 +200,118 @@ fn ports(spec: &core::PodSpec, health: Health) -> Vec<InstancePort> {
     });
     named.take(INSTANCE_PORTS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read_service(spec: Value) -> Option<ObservedObject> {
+        let metadata =
+            json!({"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7"});
+        service(&serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    }
+
+    fn read_pod(change: impl FnOnce(&mut Value)) -> Option<Instance> {
+        let ports = json!([{"name": "web", "containerPort": 8080}, {"containerPort": 9}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}]);
+        let mut whole = json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "uid": "u2", "resourceVersion": "8", "labels": {"app": "web"}},
+            "spec": {"nodeName": "n1", "serviceAccountName": "web", "containers": [{"name": "app", "ports": ports}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}], "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        change(&mut whole);
+        pod(&serde_json::from_value(whole).unwrap(), "test.mesh", "eu/a")
+    }
+
+    #[test]
+    fn a_service_keeps_what_the_mesh_can_carry() {
+        let ports = json!([
+            {"name": "http", "port": 80, "targetPort": "web", "appProtocol": "http"},
+            {"name": "odd", "port": 81, "targetPort": 8081, "appProtocol": "mongo"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ]);
+        let seen = read_service(json!({
+            "selector": {"app": "web"}, "ports": ports, "clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7", "fd00:96::7"], "sessionAffinity": "None",
+        }));
+        let seen = seen.unwrap();
+        assert_eq!(
+            seen.source,
+            Source {
+                uid: "u1".to_owned(),
+                version: 7
+            }
+        );
+        let read: Value = serde_json::from_str(&seen.json).unwrap();
+        assert_eq!(
+            read["spec"],
+            json!({
+                "selector": {"app": "web"},
+                "ports": [
+                    {"name": "http", "port": 80, "targetPort": "web", "appProtocol": "http"},
+                    {"name": "odd", "port": 81, "targetPort": 8081},
+                ],
+                "clusterIPs": ["10.96.0.7", "fd00:96::7"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_headless_service_has_no_address_and_one_that_is_only_a_name_is_none() {
+        let ports = json!([{"port": 80}]);
+        let headless =
+            read_service(json!({"ports": ports, "clusterIP": "None", "clusterIPs": ["None"]}));
+        assert!(!headless.unwrap().json.contains("clusterIPs"));
+        let name = json!({"type": "ExternalName", "externalName": "example.com", "ports": ports});
+        assert_eq!(read_service(name), None);
+        let udp = json!([{"port": 53, "protocol": "UDP"}]);
+        assert_eq!(read_service(json!({"ports": udp})), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_ready_is_healthy_until_it_is_deleted() {
+        let seen = read_pod(|_| ()).unwrap();
+        assert_eq!(seen.addresses, ["10.0.0.7", "fd00::7"]);
+        assert_eq!(seen.locality, "eu/a");
+        assert_eq!(
+            (seen.mesh(), seen.mesh_port, seen.identity.as_str()),
+            (MeshMode::None, 0, "")
+        );
+        assert_eq!(seen.health_of(8080), Some(Health::Healthy));
+        assert_eq!(seen.health_of(4711), Some(Health::Healthy));
+        let names: Vec<_> = seen
+            .ports
+            .iter()
+            .map(|port| (port.name.as_str(), port.port))
+            .collect();
+        assert_eq!(names, [("web", 8080)]);
+        let going =
+            read_pod(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+        assert_eq!(going.unwrap().health_of(8080), Some(Health::Unhealthy));
+        let unready = read_pod(|pod| pod["status"]["conditions"][0]["status"] = json!("False"));
+        assert_eq!(unready.unwrap().health_of(8080), Some(Health::Unhealthy));
+    }
+
+    #[test]
+    fn a_pod_with_a_sidecar_is_reached_by_it_as_its_service_account() {
+        let seen = read_pod(|pod| pod["metadata"]["annotations"] = json!({INJECTED: "native"}));
+        let seen = seen.unwrap();
+        assert_eq!((seen.mesh(), seen.mesh_port), (MeshMode::Native, MESH_PORT));
+        assert_eq!(seen.identity, "spiffe://test.mesh/ns/shop/sa/web");
+    }
+
+    #[test]
+    fn pods_without_an_address_of_their_own_are_none() {
+        assert_eq!(
+            read_pod(|pod| pod["spec"]["hostNetwork"] = json!(true)),
+            None
+        );
+        assert_eq!(read_pod(|pod| pod["status"]["podIPs"] = json!([])), None);
+        for phase in ["Succeeded", "Failed"] {
+            assert_eq!(read_pod(|pod| pod["status"]["phase"] = json!(phase)), None);
+        }
+    }
+}

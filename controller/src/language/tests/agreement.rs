@@ -119,6 +119,9 @@ fn what_passes_the_tables_reads_as_its_type_and_comes_back() {
     }
 }
 
+/// Fields of services that only what was observed in Kubernetes has: people do not write them.
+const OBSERVED: [&str; 2] = ["clusterIPs", "publishNotReadyAddresses"];
+
 /// serde names the fields that it knows when it meets another.
 #[test]
 fn the_types_have_no_field_that_the_tables_lack() {
@@ -154,6 +157,9 @@ fn the_types_have_no_field_that_the_tables_lack() {
     ) {
         let mut wanted: Vec<String> = fields.iter().map(|field| field.name.to_owned()).collect();
         let mut actual = known(kind, path);
+        if kind == Kind::Service {
+            actual.retain(|field| !OBSERVED.contains(&field.as_str()));
+        }
         wanted.sort();
         actual.sort();
         assert_eq!(wanted, actual, "{kind} {path:?}");

@@ -24,7 +24,7 @@ pub struct ServiceSpec {
     /// Addresses that Kubernetes gave it, beside those of the mesh. People do not write them.
     #[serde(rename = "clusterIPs", default, skip_serializing_if = "is_default")]
     pub cluster_ips: Vec<IpAddr>,
-    /// Whether endpoints get traffic that are not ready.
+    /// Whether endpoints get traffic that are not ready; of Kubernetes' services only, too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub publish_not_ready_addresses: bool,
 }
