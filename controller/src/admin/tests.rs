@@ -271,11 +271,13 @@ async fn a_token_is_made_used_listed_and_revoked() {
         .into_inner();
     let revoking = RevokeTokenRequest {
         id: second.id.clone(),
+        client: "cli".to_owned(),
+        sequence: 1,
     };
-    site.service
-        .revoke_token(root(revoking.clone()))
-        .await
-        .unwrap();
+    for _ in 0..2 {
+        let revoked = site.service.revoke_token(root(revoking.clone())).await;
+        revoked.expect("asked again, it says the same again");
+    }
     let refused = site
         .authority
         .certify(Asking {
@@ -285,10 +287,14 @@ async fn a_token_is_made_used_listed_and_revoked() {
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("it was revoked"), "{refused}");
+    let anew = RevokeTokenRequest {
+        sequence: 2,
+        ..revoking
+    };
     assert_eq!(
         Code::NotFound,
         site.service
-            .revoke_token(root(revoking))
+            .revoke_token(root(anew))
             .await
             .unwrap_err()
             .code()

@@ -980,6 +980,11 @@ impl ::prost::Name for Token {
 pub struct RevokeTokenRequest {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// For a write that is applied once however often it is sent: drawn by the caller.
+    #[prost(string, tag = "2")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 impl ::prost::Name for RevokeTokenRequest {
     const NAME: &'static str = "RevokeTokenRequest";
@@ -5597,6 +5602,9 @@ pub struct RegisterRequest {
     /// Drawn at the process's start: a newer process takes the name over, an older one cannot take it back.
     #[prost(uint64, tag = "2")]
     pub generation: u64,
+    /// Grows with every call of the process: a controller that stood still may pass an old call on, and what a later one said stays. 0: not numbered.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 impl ::prost::Name for RegisterRequest {
     const NAME: &'static str = "RegisterRequest";
@@ -5669,6 +5677,9 @@ pub struct WithdrawRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub generation: u64,
+    /// Of the same row as a registration's.
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
 }
 impl ::prost::Name for WithdrawRequest {
     const NAME: &'static str = "WithdrawRequest";
