@@ -1242,9 +1242,15 @@ pub struct AwaitLiveResponse {
     /// How many of them have not acknowledged the index; 0: it is live.
     #[prost(uint32, tag = "2")]
     pub behind: u32,
-    /// Those, the ones that refused something first, at most 100. A registered workload without a stream has no controller.
+    /// Those that the caller may see, the ones that refused something first, at most 100. A registered workload without a stream has no controller.
     #[prost(message, repeated, tag = "3")]
     pub laggards: ::prost::alloc::vec::Vec<Proxy>,
+    /// How many of those behind are in namespaces that the caller may not see.
+    #[prost(uint32, tag = "4")]
+    pub unseen: u32,
+    /// How many of these have refused something of it.
+    #[prost(uint32, tag = "5")]
+    pub unseen_refusals: u32,
 }
 impl ::prost::Name for AwaitLiveResponse {
     const NAME: &'static str = "AwaitLiveResponse";
