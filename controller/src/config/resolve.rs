@@ -24,6 +24,8 @@ const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const ACCEPT_PER_SECOND: u32 = 500;
 /// New connections that may come at once after a quiet time.
 const ACCEPT_BURST: u32 = 1_000;
+/// Streams above the mean, and a fifth of it: a move costs a handshake, and what a few more cost a controller cannot be measured.
+const MOVE_STREAMS_ABOVE: u32 = 10;
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -77,6 +79,8 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let snapshots = read_snapshots(&mut file, mistakes);
     let accept_per_second = read_count(&mut file, "acceptPerSecond", ACCEPT_PER_SECOND, mistakes);
     let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
+    let move_streams_above =
+        read_count(&mut file, "moveStreamsAbove", MOVE_STREAMS_ABOVE, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
     let log = read_log(&mut file, mistakes);
@@ -96,6 +100,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "keepLog",
             "acceptPerSecond",
             "acceptBurst",
+            "moveStreamsAbove",
             "leafLifetime",
             "root",
             "log",
@@ -120,6 +125,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         keep_log: snapshots.1,
         accept_per_second,
         accept_burst,
+        move_streams_above,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
         log,
