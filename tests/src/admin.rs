@@ -72,17 +72,25 @@ impl Credentials {
     /// # Errors
     /// It cannot be reached, or the handshake fails.
     pub async fn connect(&self, address: std::net::SocketAddr) -> anyhow::Result<Client> {
+        let channel = self.channel(address).await?;
+        Ok(AdminClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
+    /// A connection to one controller's admin port, for whatever it serves.
+    ///
+    /// # Errors
+    /// As [`Credentials::connect`].
+    pub async fn channel(&self, address: std::net::SocketAddr) -> anyhow::Result<Channel> {
         let connector = Connector {
             tls: Arc::clone(&self.tls),
             address,
         };
-        let channel = Channel::builder(Uri::from_static("http://maille-controller"))
+        Channel::builder(Uri::from_static("http://maille-controller"))
             .connect_timeout(CONNECT_LIMIT)
             .timeout(CALL_LIMIT)
             .connect_with_connector(connector)
             .await
-            .with_context(|| format!("connecting to the admin port {address}"))?;
-        Ok(AdminClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
+            .with_context(|| format!("connecting to the admin port {address}"))
     }
 }
 

@@ -119,7 +119,7 @@ impl Sidecar {
     /// It does not become ready.
     pub async fn start(cluster: &Cluster, plan: Plan) -> anyhow::Result<Sidecar> {
         let mut sidecar = Sidecar::prepare(cluster, plan, |_| ()).await?;
-        sidecar.restart()?;
+        sidecar.restart().await?;
         sidecar.ready().await?;
         Ok(sidecar)
     }
@@ -215,11 +215,14 @@ impl Sidecar {
         )
     }
 
-    /// Starts its process (again).
+    /// Starts its process (again): two at once would want the same ports and the same data.
     ///
     /// # Errors
-    /// The binary cannot be started.
-    pub fn restart(&mut self) -> anyhow::Result<()> {
+    /// The one before cannot be ended, or the binary not be started.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        if let Some(before) = self.process.take() {
+            before.kill().await?;
+        }
         let role = match self.plan.kind {
             Kind::Native => "run",
             Kind::Envoy | Kind::Grpc => "agent",

@@ -133,7 +133,11 @@ fn listed(token: api::Token) -> Listed {
 }
 
 async fn revoke(id: &str, cluster: &Cluster, printer: Printer) -> Outcome {
-    let request = api::RevokeTokenRequest { id: id.to_string() };
+    let request = api::RevokeTokenRequest {
+        id: id.to_string(),
+        client: cluster.writer().to_string(),
+        sequence: 1,
+    };
     let answer = cluster
         .call(async |mut client| Ok(client.revoke_token(request.clone()).await?.into_inner()))
         .await;

@@ -34,6 +34,7 @@ struct Resource {
 pub(super) async fn run(node: &str, cluster: &Cluster, printer: Printer) -> Outcome {
     let matcher = StringMatcher {
         match_pattern: Some(MatchPattern::Exact(node.to_owned())),
+        ..StringMatcher::default()
     };
     let request = ClientStatusRequest {
         node_matchers: vec![NodeMatcher {

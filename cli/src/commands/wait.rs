@@ -37,6 +37,9 @@ pub(super) async fn until_live(cluster: &Cluster, index: u64, limit: Duration) -
         if let Some(refusal) = answer.laggards.iter().find(|one| refuses(one, index)) {
             return Err(refused(refusal));
         }
+        if answer.unseen_refusals > 0 {
+            return Err(refused_unseen(answer.unseen_refusals));
+        }
         if Instant::now() >= deadline {
             return Err(late(&answer, index, limit));
         }
@@ -44,7 +47,7 @@ pub(super) async fn until_live(cluster: &Cluster, index: u64, limit: Duration) -
             "waiting for {} of {} proxies: {}",
             answer.behind,
             answer.clients,
-            names(&answer.laggards, NAMED)
+            names(&answer, NAMED)
         ));
     }
 }
@@ -67,17 +70,34 @@ fn late(answer: &api::AwaitLiveResponse, index: u64, limit: Duration) -> Failure
         limit.as_secs(),
         answer.behind,
         answer.clients,
-        names(&answer.laggards, answer.laggards.len())
+        names(answer, answer.laggards.len())
     );
     Failure::new(Exit::Failed, message)
         .next("the change is in force wherever it was acknowledged; see `maille proxies`")
 }
 
-fn names(laggards: &[api::Proxy], most: usize) -> String {
-    let mut named: Vec<String> = laggards.iter().take(most).map(name).collect();
-    if laggards.len() > most {
-        named.push(format!("and {} more", laggards.len() - most));
-    }
+fn refused_unseen(count: u32) -> Failure {
+    let message = match count {
+        1 => "a proxy that you may not see refuses the change".to_owned(),
+        _ => format!("{count} proxies that you may not see refuse the change"),
+    };
+    Failure::new(Exit::Failed, message).next(
+        "mend the objects and apply again, or take the change back; who may see all namespaces finds the words with `maille proxies`",
+    )
+}
+
+/// Those behind whom the caller may see, and how many others there are.
+fn names(answer: &api::AwaitLiveResponse, most: usize) -> String {
+    let mut named: Vec<String> = answer.laggards.iter().take(most).map(name).collect();
+    let seen = answer.behind.saturating_sub(answer.unseen) as usize;
+    let mut others = |count: usize, whom: &str| {
+        let and = if named.is_empty() { "" } else { "and " };
+        if count > 0 {
+            named.push(format!("{and}{count} {whom}"));
+        }
+    };
+    others(seen.saturating_sub(most.min(answer.laggards.len())), "more");
+    others(answer.unseen as usize, "that you may not see");
     named.join(", ")
 }
 
@@ -103,10 +123,23 @@ mod tests {
             behind_seconds: 4,
             ..Default::default()
         };
-        let laggards = [proxy("a/b", "c1"), proxy("a/c", ""), proxy("a/d", "c2")];
+        let laggards = vec![proxy("a/b", "c1"), proxy("a/c", ""), proxy("a/d", "c2")];
+        let mut answer = api::AwaitLiveResponse {
+            behind: 3,
+            laggards,
+            ..Default::default()
+        };
         let all =
             "a/b (at c1, 4 s behind), a/c (no stream at any controller), a/d (at c2, 4 s behind)";
-        assert_eq!(names(&laggards, 3), all);
-        assert_eq!(names(&laggards, 1), "a/b (at c1, 4 s behind), and 2 more");
+        assert_eq!(names(&answer, 3), all);
+        assert_eq!(names(&answer, 1), "a/b (at c1, 4 s behind), and 2 more");
+        (answer.behind, answer.unseen) = (6, 3);
+        assert_eq!(
+            names(&answer, 3),
+            format!("{all}, and 3 that you may not see")
+        );
+        answer.laggards.clear();
+        answer.behind = 3;
+        assert_eq!(names(&answer, 3), "3 that you may not see");
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Mesh {
     pub(crate) sidecars: BTreeMap<&'static str, Sidecar>,
     pub(crate) apps: BTreeMap<&'static str, App>,
     clients: u32,
+    /// One writer for as long as the demo runs: a controller that stood still may pass an old write on, and a later one stays.
+    writer: String,
     sequence: u64,
 }
 
@@ -144,6 +146,7 @@ impl Mesh {
         let mut mesh = Mesh {
             sets,
             ground,
+            writer: controllers.cluster().writer().to_string(),
             controllers,
             sidecars: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -332,13 +335,19 @@ impl Mesh {
     /// Applies objects through any controller.
     pub(crate) async fn apply(&mut self, objects: &[Value]) -> Outcome {
         self.sequence += 1;
-        let cluster = self.controllers.cluster();
-        apply(&cluster, self.sequence, objects).await.map(drop)
+        let write = (self.writer.as_str(), self.sequence);
+        apply(&self.controllers.cluster(), write, objects)
+            .await
+            .map(drop)
     }
 }
 
 /// Applies objects and gives the mesh index.
-pub(crate) async fn apply(cluster: &Cluster, sequence: u64, objects: &[Value]) -> Outcome<u64> {
+async fn apply(
+    cluster: &Cluster,
+    (writer, sequence): (&str, u64),
+    objects: &[Value],
+) -> Outcome<u64> {
     let documents = vec![api::Document {
         file: "demo".into(),
         text: demo::document(objects),
@@ -346,7 +355,7 @@ pub(crate) async fn apply(cluster: &Cluster, sequence: u64, objects: &[Value]) -
     let request = api::ApplyRequest {
         documents,
         dry_run: false,
-        client: cluster.writer().to_string(),
+        client: writer.to_string(),
         sequence,
     };
     let answer = cluster

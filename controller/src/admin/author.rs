@@ -86,6 +86,11 @@ impl Author {
         self.grant.reaches(namespace)
     }
 
+    /// Whether a client may be shown, by its node: `<namespace>/<workload>`.
+    pub(super) fn sees_node(&self, node: &str) -> bool {
+        self.sees(node.split_once('/').map_or("", |(namespace, _)| namespace))
+    }
+
     /// Whoever a test says, with every right.
     #[cfg(test)]
     pub(super) fn named(name: &str) -> Self {

@@ -58,10 +58,8 @@ impl ClientStatusService {
         request: ClientStatusRequest,
     ) -> Result<(ClientStatusResponse, u32), Status> {
         let choice = NodeChoice::of(&request.node_matchers)?;
-        let chosen: families::Choice = Box::new(move |node| {
-            let namespace = node.split_once('/').map_or("", |(namespace, _)| namespace);
-            author.sees(namespace) && choice.takes(node)
-        });
+        let chosen: families::Choice =
+            Box::new(move |node| author.sees_node(node) && choice.takes(node));
         let contents = !request.exclude_resource_contents;
         let (config, silent) = self.clients.client_status(chosen, contents).await?;
         Ok((ClientStatusResponse { config }, silent))

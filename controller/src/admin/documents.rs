@@ -135,7 +135,7 @@ impl Plan {
     pub(super) fn differences(&self, mesh: &Mesh) -> Vec<String> {
         let of = |written: &Written| {
             let found = capabilities::warnings(mesh, &written.object).into_iter();
-            let problems = found.map(|(path, text)| written.problem(path, text).to_string());
+            let problems = found.map(|(path, text)| written.problem(&path, text).to_string());
             problems.collect::<Vec<_>>()
         };
         self.written.iter().flat_map(of).collect()

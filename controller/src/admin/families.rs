@@ -70,7 +70,13 @@ pub trait Clients: Debug + Send + Sync + 'static {
     /// All that are known.
     async fn proxies(&self) -> Result<ProxiesResponse, Status>;
     /// Waits until every live client has acknowledged all up to a mesh index, one has refused something, or the time is up.
-    async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status>;
+    /// Of those behind whom the caller does not see, there is only a count.
+    async fn await_live(
+        &self,
+        index: u64,
+        limit: Duration,
+        sees: Choice,
+    ) -> Result<AwaitLiveResponse, Status>;
     /// What a command would send to whom, tried on a state of at least this mesh index.
     async fn preview(&self, command: Command, index: u64) -> Result<Preview, Status>;
     /// What the clients of this controller were sent and said to it, with the resources themselves if `contents`; and how many streams did not answer.

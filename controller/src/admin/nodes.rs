@@ -26,7 +26,7 @@ impl NodeChoice {
     /// Reads a request's matchers: a client is meant if one of them takes its id; without any, everybody is.
     ///
     /// # Errors
-    /// One cannot be honoured: by metadata, without a pattern that is known, or with one that is none.
+    /// One cannot be honoured: by metadata, without case, without a pattern that is known, or with one that is none.
     pub(super) fn of(matchers: &[NodeMatcher]) -> Result<Self, Status> {
         if matchers.len() > MATCHERS {
             return Err(refused(&format!("at most {MATCHERS} are taken")));
@@ -56,8 +56,13 @@ fn pattern(matcher: &NodeMatcher) -> Result<Pattern, Status> {
             "metadata is what a client says of itself; match by node_id",
         ));
     }
-    let id = matcher.node_id.clone().and_then(|one| one.match_pattern);
-    match id {
+    let id = matcher.node_id.clone().unwrap_or_default();
+    if id.ignore_case {
+        return Err(refused(
+            "names are compared with case: leave ignore_case out",
+        ));
+    }
+    match id.match_pattern {
         Some(MatchPattern::Exact(text)) => Ok(Pattern::Exact(text)),
         Some(MatchPattern::Prefix(text)) => Ok(Pattern::Prefix(text)),
         Some(MatchPattern::Suffix(text)) => Ok(Pattern::Suffix(text)),
@@ -89,6 +94,7 @@ mod tests {
         NodeMatcher {
             node_id: Some(StringMatcher {
                 match_pattern: pattern,
+                ..StringMatcher::default()
             }),
             node_metadatas: Vec::new(),
         }
@@ -124,6 +130,8 @@ mod tests {
     fn what_cannot_be_honoured_is_refused() {
         let mut metadata = matcher(Some(MatchPattern::Exact("shop/web-1".into())));
         metadata.node_metadatas.push(StructMatcher {});
+        let mut caseless = matcher(Some(MatchPattern::Exact("SHOP/web-1".into())));
+        caseless.node_id.as_mut().unwrap().ignore_case = true;
         let many = vec![regex("a"); MATCHERS + 1];
         for wrong in [
             vec![matcher(None)],
@@ -131,6 +139,7 @@ mod tests {
             vec![regex("(")],
             vec![regex("(?:a{100}){100}")],
             vec![metadata],
+            vec![caseless],
             many,
         ] {
             let status = NodeChoice::of(&wrong).unwrap_err();

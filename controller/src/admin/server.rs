@@ -269,14 +269,7 @@ impl Admin for AdminService {
     ) -> Result<Response<ProxiesResponse>, Status> {
         let author = self.author(&request, Role::Viewer)?;
         let mut answer = self.clients.proxies().await?;
-        let namespace = |node: &str| {
-            node.split_once('/')
-                .map_or("", |(namespace, _)| namespace)
-                .to_owned()
-        };
-        answer
-            .proxies
-            .retain(|proxy| author.sees(&namespace(&proxy.node)));
+        answer.proxies.retain(|proxy| author.sees_node(&proxy.node));
         Ok(Response::new(answer))
     }
 
@@ -284,10 +277,11 @@ impl Admin for AdminService {
         &self,
         request: Request<AwaitLiveRequest>,
     ) -> Result<Response<AwaitLiveResponse>, Status> {
-        self.author(&request, Role::Viewer)?;
+        let author = self.author(&request, Role::Viewer)?;
         let request = request.into_inner();
         let limit = Duration::from_millis(u64::from(request.limit_millis)).min(AWAIT_LIMIT);
-        let answer = self.clients.await_live(request.index, limit).await;
+        let sees = Box::new(move |node: &str| author.sees_node(node));
+        let answer = self.clients.await_live(request.index, limit, sees).await;
         answer.map(Response::new)
     }
 

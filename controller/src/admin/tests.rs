@@ -88,8 +88,18 @@ impl Clients for Absent {
     async fn proxies(&self) -> Result<ProxiesResponse, Status> {
         absent()
     }
-    async fn await_live(&self, _: u64, _: Duration) -> Result<AwaitLiveResponse, Status> {
-        absent()
+    async fn await_live(
+        &self,
+        _: u64,
+        _: Duration,
+        sees: Choice,
+    ) -> Result<AwaitLiveResponse, Status> {
+        let nodes = ["bank/db-1", "shop/web-1"];
+        let unseen = nodes.iter().filter(|node| !sees(node)).count();
+        Ok(AwaitLiveResponse {
+            unseen: u32::try_from(unseen).unwrap(),
+            ..Default::default()
+        })
     }
     async fn preview(&self, _: Command, _: u64) -> Result<Preview, Status> {
         absent()
@@ -273,11 +283,13 @@ async fn a_token_is_made_used_listed_and_revoked() {
         .into_inner();
     let revoking = RevokeTokenRequest {
         id: second.id.clone(),
+        client: "cli".to_owned(),
+        sequence: 1,
     };
-    site.service
-        .revoke_token(root(revoking.clone()))
-        .await
-        .unwrap();
+    for _ in 0..2 {
+        let revoked = site.service.revoke_token(root(revoking.clone())).await;
+        revoked.expect("asked again, it says the same again");
+    }
     let refused = site
         .authority
         .certify(Asking {
@@ -287,10 +299,14 @@ async fn a_token_is_made_used_listed_and_revoked() {
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("it was revoked"), "{refused}");
+    let anew = RevokeTokenRequest {
+        sequence: 2,
+        ..revoking
+    };
     assert_eq!(
         Code::NotFound,
         site.service
-            .revoke_token(root(revoking))
+            .revoke_token(root(anew))
             .await
             .unwrap_err()
             .code()
@@ -408,4 +424,13 @@ async fn a_role_and_its_namespaces_bound_what_may_be_asked() {
     says(save("admin").await, LET_IN);
     says(get("owner", "", "").await, "names no role");
     says(get("admin", "shop", "shop").await, "names no role");
+
+    let unseen = async |namespaces: &str| {
+        let request = from(AwaitLiveRequest::default(), caller("viewer", namespaces));
+        let answer = service.await_live(request).await.unwrap();
+        answer.into_inner().unseen
+    };
+    for (namespaces, expected) in [("", 0), ("shop", 1), ("shop,bank", 0), ("bench", 2)] {
+        assert_eq!(unseen(namespaces).await, expected, "{namespaces}");
+    }
 }

@@ -50,7 +50,7 @@ impl Tokens {
             (token.id.clone(), token.expires_at, token.spiffe_id.clone());
         // Not deduplicated by the caller's sequence: the secret is never stored, so a repeated call cannot be answered
         // with the first one's token. It makes another, and the first expires unused.
-        let proposal = proposal(author, Command::CreateToken(token));
+        let proposal = proposal(author, ("", 0), Command::CreateToken(token));
         let applied = self.agreement.propose(proposal).await?.accepted();
         let applied = applied.map_err(|refusal| refusal_status(&refusal))?;
         Ok(CreateTokenResponse {
@@ -87,7 +87,10 @@ impl Tokens {
         author: &Author,
         request: RevokeTokenRequest,
     ) -> Result<RevokeTokenResponse, Status> {
-        let proposal = proposal(author, Command::RevokeToken(RevokeToken { id: request.id }));
+        // A caller that asks again hears that it was revoked, and not that there is no such token.
+        let write = (request.client.as_str(), request.sequence);
+        let command = Command::RevokeToken(RevokeToken { id: request.id });
+        let proposal = proposal(author, write, command);
         let applied = self.agreement.propose(proposal).await?.accepted();
         let applied = applied.map_err(|refusal| refusal_status(&refusal))?;
         Ok(RevokeTokenResponse {
@@ -96,11 +99,11 @@ impl Tokens {
     }
 }
 
-fn proposal(author: &Author, command: Command) -> Proposal {
+fn proposal(author: &Author, (client, sequence): (&str, u64), command: Command) -> Proposal {
     Proposal {
         author: author.to_string(),
-        client: String::new(),
-        sequence: 0,
+        client: client.to_owned(),
+        sequence,
         time_millis: 0,
         command,
     }

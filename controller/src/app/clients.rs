@@ -91,12 +91,18 @@ impl Clients for AllClients {
         })
     }
 
-    async fn await_live(&self, index: u64, limit: Duration) -> Result<AwaitLiveResponse, Status> {
+    async fn await_live(
+        &self,
+        index: u64,
+        limit: Duration,
+        sees: Choice,
+    ) -> Result<AwaitLiveResponse, Status> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             let streams = self.all().await;
-            let answer = live::judge(self.agreement.state().borrow().mesh(), streams, index);
-            let refused = answer.laggards.iter().any(|one| live::refuses(one, index));
+            let state = self.agreement.state().borrow().clone();
+            let answer = live::judge(state.mesh(), streams, index, &sees);
+            let refused = live::is_refused(&answer, index);
             if answer.behind == 0 || refused || tokio::time::Instant::now() >= deadline {
                 return Ok(answer);
             }

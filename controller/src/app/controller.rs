@@ -136,7 +136,12 @@ async fn start(
     let stage = supervisor.stage("xds");
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
     consensus.answer_peers(leases, xds.clone());
-    spread::watch(&stage, xds.clone(), consensus.raft.clone());
+    spread::watch(
+        &stage,
+        xds.clone(),
+        consensus.raft.clone(),
+        config.move_streams_above,
+    );
     let routes = xds
         .add_to(Routes::default())
         .add_service(IdentityService::server(

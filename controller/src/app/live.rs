@@ -11,21 +11,36 @@ use crate::model::{InstanceEntry, Mesh, MeshMode, Name};
 /// How many of those that are behind are named.
 const NAMED: usize = 100;
 
-/// Looks at every stream of every controller, and at the registered workloads, which have one or are behind.
-pub(super) fn judge(mesh: &Mesh, streams: Vec<Proxy>, index: u64) -> AwaitLiveResponse {
+/// Looks at every stream of every controller, and at the registered workloads, which have one or are behind. Only whom the caller sees is named.
+pub(super) fn judge(
+    mesh: &Mesh,
+    streams: Vec<Proxy>,
+    index: u64,
+    sees: &dyn Fn(&str) -> bool,
+) -> AwaitLiveResponse {
     let absent = absent(mesh, &streams);
     let clients = streams.len() + absent.len();
     let late = streams.into_iter().filter(|one| one.clean_through < index);
-    let mut laggards: Vec<Proxy> = late.chain(absent).collect();
-    let behind = laggards.len();
+    let behind: Vec<Proxy> = late.chain(absent).collect();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let all = count(behind.len());
+    let (mut laggards, unseen): (Vec<Proxy>, Vec<Proxy>) =
+        behind.into_iter().partition(|one| sees(&one.node));
     laggards.sort_by_key(|one| !refuses(one, index));
     laggards.truncate(NAMED);
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let refusals = unseen.iter().filter(|one| refuses(one, index)).count();
     AwaitLiveResponse {
         clients: count(clients),
-        behind: count(behind),
+        behind: all,
         laggards,
+        unseen: count(unseen.len()),
+        unseen_refusals: count(refusals),
     }
+}
+
+/// Whether waiting longer is of no use: somebody has refused it.
+pub(super) fn is_refused(answer: &AwaitLiveResponse, index: u64) -> bool {
+    answer.unseen_refusals > 0 || answer.laggards.iter().any(|one| refuses(one, index))
 }
 
 /// Whether a client has refused what it was sent up to this index. An older refusal that still stands says nothing yet: what comes may mend it.
@@ -78,7 +93,8 @@ mod tests {
         log.run(Command::Register(instance("web-1", 1)))
             .accepted()
             .unwrap();
-        let answer = judge(log.state.mesh(), streams, 9);
+        let answer = judge(log.state.mesh(), streams, 9, &|_| true);
+        assert_eq!((answer.unseen, answer.unseen_refusals), (0, 0));
         let names = answer.laggards.into_iter().map(|one| one.node).collect();
         (answer.clients, names)
     }
@@ -96,6 +112,25 @@ mod tests {
         ];
         let expected = vec!["x/z".to_owned(), "default/web-1".to_owned()];
         assert_eq!(behind(several), (3, expected));
+    }
+
+    #[test]
+    fn who_is_in_a_namespace_that_the_caller_may_not_see_is_counted_and_not_named() {
+        let log = Log::new();
+        let mut streams = vec![stream("shop/web-1", 8, "")];
+        streams.extend((0..NAMED).map(|at| stream(&format!("bank/db-{at}"), 3, "")));
+        let judge = |streams: &[Proxy]| {
+            let sees = |node: &str| node.starts_with("shop/");
+            let answer = judge(log.state.mesh(), streams.to_vec(), 9, &sees);
+            let names: Vec<String> = answer.laggards.iter().map(|one| one.node.clone()).collect();
+            let counts = (answer.behind, answer.unseen, answer.unseen_refusals);
+            (names, counts, is_refused(&answer, 9))
+        };
+        let own = vec!["shop/web-1".to_owned()];
+        assert_eq!(judge(&streams), (own.clone(), (101, 100, 0), false));
+        // Nobody waits for one that has refused it, and its words are not told.
+        streams.push(stream("bank/db-x", 3, "no such thing"));
+        assert_eq!(judge(&streams), (own, (102, 101, 1), true));
     }
 
     #[test]

@@ -15,13 +15,12 @@ use crate::xds::Xds;
 const ROUND: Duration = Duration::from_secs(1);
 /// More than this above the mean is too much, in percent: less is chance.
 const TOLERANCE: u64 = 20;
-/// And more than so many streams above it: below that a move costs more than it gains.
-const FEW: u64 = 10;
 /// Of its streams a controller sends away at most one in so many a round, and three: each costs the others a handshake.
 const PACE: u64 = 50;
 
-/// Compares and sends away until the stage stops.
-pub(super) fn watch(stage: &Stage, xds: Xds, raft: Raft) {
+/// Compares and sends away until the stage stops. What is at most `few` streams above the mean stays, too: below that a move costs more than it gains.
+pub(super) fn watch(stage: &Stage, xds: Xds, raft: Raft, few: u32) {
+    let few = u64::from(few);
     let stopping = stage.stopping();
     stage.vital("xds spread", async move {
         let mut rounds = interval(ROUND);
@@ -32,11 +31,11 @@ pub(super) fn watch(stage: &Stage, xds: Xds, raft: Raft) {
                 _ = rounds.tick() => {}
             }
             let own = xds.streams() as u64;
-            if own <= FEW {
+            if own <= few {
                 continue;
             }
             let others = Peers::streams(&raft).await;
-            let leaving = surplus(own, &others);
+            let leaving = surplus(own, &others, few);
             if leaving > 0 {
                 info!(own, ?others, leaving, "has more than its share of clients");
                 xds.send_away(usize::try_from(leaving).unwrap_or(usize::MAX));
@@ -46,10 +45,10 @@ pub(super) fn watch(stage: &Stage, xds: Xds, raft: Raft) {
 }
 
 /// How many of its own streams a controller sends away now, beside others that have so many.
-fn surplus(own: u64, others: &[u64]) -> u64 {
+fn surplus(own: u64, others: &[u64], few: u64) -> u64 {
     let controllers = others.len() as u64 + 1;
     let mean = (own + others.iter().sum::<u64>()) / controllers;
-    let allowed = (mean + mean * TOLERANCE / 100).max(mean + FEW);
+    let allowed = (mean + mean * TOLERANCE / 100).max(mean + few);
     own.saturating_sub(allowed).min((own / PACE).max(3))
 }
 
@@ -57,9 +56,19 @@ fn surplus(own: u64, others: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
+    const FEW: u64 = 10;
+
     #[track_caller]
     fn check(own: u64, others: &[u64], expected: u64) {
-        assert_eq!(surplus(own, others), expected, "{own} beside {others:?}");
+        let leaving = surplus(own, others, FEW);
+        assert_eq!(leaving, expected, "{own} beside {others:?}");
+    }
+
+    #[test]
+    fn how_many_are_few_can_be_said() {
+        assert_eq!(surplus(12, &[0, 0], 2), 3);
+        assert_eq!(surplus(6, &[3, 3], 2), 0);
+        assert_eq!(surplus(7, &[3, 3], 2), 1);
     }
 
     #[test]
@@ -81,7 +90,7 @@ mod tests {
             let all = streams;
             for own in 0..3 {
                 let others = [all[(own + 1) % 3], all[(own + 2) % 3]];
-                let leaving = surplus(all[own], &others);
+                let leaving = surplus(all[own], &others, FEW);
                 streams[own] -= leaving;
                 // Clients choose among the others.
                 streams[(own + 1) % 3] += leaving / 2;

@@ -26,6 +26,8 @@ const ACCEPT_PER_SECOND: u32 = 500;
 const ACCEPT_BURST: u32 = 1_000;
 /// How the API server is called from a pod: as its service account.
 const POD_CREDENTIALS: &str = "pod";
+/// Streams above the mean, and a fifth of it: a move costs a handshake, and what a few more cost a controller cannot be measured.
+const MOVE_STREAMS_ABOVE: u32 = 10;
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -79,6 +81,8 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let snapshots = read_snapshots(&mut file, mistakes);
     let accept_per_second = read_count(&mut file, "acceptPerSecond", ACCEPT_PER_SECOND, mistakes);
     let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
+    let move_streams_above =
+        read_count(&mut file, "moveStreamsAbove", MOVE_STREAMS_ABOVE, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
     let kubernetes = read_kubernetes(&mut file, mistakes);
@@ -99,6 +103,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "keepLog",
             "acceptPerSecond",
             "acceptBurst",
+            "moveStreamsAbove",
             "leafLifetime",
             "root",
             "kubernetes",
@@ -124,6 +129,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         keep_log: snapshots.1,
         accept_per_second,
         accept_burst,
+        move_streams_above,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
         kubernetes,

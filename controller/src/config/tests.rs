@@ -25,6 +25,7 @@ fn defaults_are_filled_in_and_the_resolved_value_can_be_printed_and_read_back_by
     assert_eq!("127.0.0.1:4700", config.advertise.xds);
     assert_eq!(4704, config.listen.health.port());
     assert_eq!((10_000, 5_000), (config.snapshot_every, config.keep_log));
+    assert_eq!(10, config.move_streams_above);
     assert_eq!(Path::new("/data/admin.sock"), config.admin_socket);
     let yaml = config.to_yaml();
     assert!(
@@ -93,6 +94,10 @@ fn relations_between_fields_are_checked() {
         (
             "bootstrapExpect: 1\nacceptPerSecond: 0",
             "is 0; use 1 or more, or leave it out for 500",
+        ),
+        (
+            "bootstrapExpect: 1\nmoveStreamsAbove: 0",
+            "is 0; use 1 or more, or leave it out for 10",
         ),
         ("bootstrapExpect: 1\nsnapshotEvery: 0", "must be 1 or more"),
         (

@@ -50,11 +50,11 @@ impl RegistrationService {
         self.agreement.state().borrow().clone()
     }
 
-    async fn propose(&self, author: &SpiffeId, command: Command) -> Result<Applied, Status> {
+    async fn propose(&self, call: Call<'_>, command: Command) -> Result<Applied, Status> {
         let proposal = Proposal {
-            author: author.to_string(),
-            client: String::new(),
-            sequence: 0,
+            author: call.caller.to_string(),
+            client: call.writer(),
+            sequence: call.sequence,
             time_millis: 0,
             command,
         };
@@ -86,6 +86,32 @@ impl RegistrationService {
     }
 }
 
+/// Whose word is written, and which of that process's words it is.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    caller: &'a SpiffeId,
+    name: &'a Name,
+    generation: u64,
+    sequence: u64,
+}
+
+impl Call<'_> {
+    /// A process is a writer of its own, so that its calls are applied in its own order. The identity is part of it: nobody else can be ahead of
+    /// the process. Empty where calls are not numbered.
+    fn writer(&self) -> String {
+        let Self {
+            caller,
+            name,
+            generation,
+            sequence,
+        } = self;
+        match sequence {
+            0 => String::new(),
+            _ => format!("{caller} {name} {generation}"),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl Registration for RegistrationService {
     async fn register(
@@ -96,28 +122,25 @@ impl Registration for RegistrationService {
         let RegisterRequest {
             instance,
             generation,
+            sequence,
         } = request.into_inner();
         let instance = instance.ok_or_else(|| Status::invalid_argument("`instance` is missing"))?;
         check_bounds(&caller, &instance.namespace, &instance.name, generation)?;
         let instance = instance_of(instance, &caller, generation)?;
-        let state = self.state();
-        let same = state
-            .mesh()
-            .instances()
-            .get(&instance.name)
-            .is_some_and(|entry| entry.instance == instance);
         let name = instance.name.clone();
-        let index = if same {
-            state.mesh().index()
-        } else {
-            let applied = self.propose(&caller, Command::Register(instance)).await?;
-            info!(instance = %name, identity = %caller, generation, index = applied.index, "registered");
-            applied.index
+        let call = Call {
+            caller: &caller,
+            name: &name,
+            generation,
+            sequence,
         };
+        // Written even where it is what this controller has applied: that may be old, and an older call may still be on its way.
+        let applied = self.propose(call, Command::Register(instance)).await?;
+        info!(instance = %name, identity = %caller, generation, index = applied.index, "registered");
         self.keep(&name, generation)?;
         Ok(Response::new(RegisterResponse {
             lease_seconds: lease_seconds(),
-            index,
+            index: applied.index,
         }))
     }
 
@@ -153,20 +176,23 @@ impl Registration for RegistrationService {
             namespace,
             name,
             generation,
+            sequence,
         } = request.into_inner();
         check_bounds(&caller, &namespace, &name, generation)?;
         let name = Name { namespace, name };
-        if !self.is_registered(&name, generation).await? {
-            return Ok(Response::new(WithdrawResponse {
-                index: self.state().mesh().index(),
-            }));
-        }
+        let call = Call {
+            caller: &caller,
+            name: &name,
+            generation,
+            sequence,
+        };
+        // Written even where nothing is there: a registration may still be on its way.
         let ends = vec![InstanceEnd {
             name: name.clone(),
             generation,
         }];
         let applied = self
-            .propose(&caller, Command::EndInstances(EndInstances { ends }))
+            .propose(call, Command::EndInstances(EndInstances { ends }))
             .await?;
         info!(instance = %name, identity = %caller, generation, index = applied.index, "withdrawn");
         Ok(Response::new(WithdrawResponse {

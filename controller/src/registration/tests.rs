@@ -60,6 +60,16 @@ fn registering(name: &str, generation: u64) -> RegisterRequest {
     RegisterRequest {
         instance: Some(instance),
         generation,
+        sequence: 0,
+    }
+}
+
+fn withdrawing(generation: u64) -> WithdrawRequest {
+    WithdrawRequest {
+        namespace: "shop".to_owned(),
+        name: "web-1".to_owned(),
+        generation,
+        sequence: 0,
     }
 }
 
@@ -87,12 +97,12 @@ async fn an_instance_comes_once_is_renewed_without_a_write_and_goes() {
         .await
         .unwrap()
         .into_inner();
-    let writes = alone.writes().len();
     let again = service
         .register(request(registering("web-1", 5), Some(WEB)))
         .await
         .unwrap()
         .into_inner();
+    let writes = alone.writes().len();
     service
         .renew(request(renewing(5), Some(WEB)))
         .await
@@ -118,18 +128,13 @@ async fn an_instance_comes_once_is_renewed_without_a_write_and_goes() {
         )
     );
 
-    let withdrawing = || WithdrawRequest {
-        namespace: "shop".to_owned(),
-        name: "web-1".to_owned(),
-        generation: 5,
-    };
     service
-        .withdraw(request(withdrawing(), Some(WEB)))
+        .withdraw(request(withdrawing(5), Some(WEB)))
         .await
         .unwrap();
     assert!(alone.now().mesh().instances().is_empty());
     service
-        .withdraw(request(withdrawing(), Some(WEB)))
+        .withdraw(request(withdrawing(5), Some(WEB)))
         .await
         .unwrap();
     let ended = service
@@ -203,6 +208,78 @@ async fn a_newer_process_takes_a_name_over_and_an_older_one_cannot_take_it_back(
             .unwrap_err()
             .code()
     );
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_passed_on_late_does_not_undo_what_was_said_later() {
+    let (alone, mut supervisor) = (Alone::new(), Supervisor::new());
+    let service = service(&alone, &mut supervisor);
+    let said = |health: i32, sequence| {
+        let mut message = registering("web-1", 5);
+        message.instance.as_mut().unwrap().ports[0].health = health;
+        message.sequence = sequence;
+        service.register(request(message, Some(WEB)))
+    };
+    let health = || {
+        let state = alone.now();
+        let mut instances = state.mesh().instances().values();
+        let instance = instances.next().map(|entry| entry.instance.clone())?;
+        Some(instance.ports[0].health)
+    };
+    said(1, 1).await.unwrap();
+    // The third says what is there already: the second must not come after it all the same.
+    said(1, 3).await.unwrap();
+    let late = said(2, 2).await.unwrap_err();
+    assert_eq!((Code::Aborted, Some(1)), (late.code(), health()), "{late}");
+
+    said(2, 4).await.unwrap();
+    let gone = WithdrawRequest {
+        sequence: 6,
+        ..withdrawing(5)
+    };
+    service
+        .withdraw(request(gone.clone(), Some(WEB)))
+        .await
+        .unwrap();
+    said(2, 5).await.unwrap_err();
+    assert_eq!(None, health(), "it was withdrawn before");
+    // A withdrawal may come before the registration that it is to undo.
+    let early = WithdrawRequest {
+        sequence: 8,
+        ..gone
+    };
+    service.withdraw(request(early, Some(WEB))).await.unwrap();
+    said(2, 7).await.unwrap_err();
+    assert_eq!(None, health());
+    // Another process is another writer, and so is another identity.
+    let newer = RegisterRequest {
+        sequence: 1,
+        ..registering("web-1", 6)
+    };
+    service.register(request(newer, Some(WEB))).await.unwrap();
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn another_identity_cannot_be_ahead_of_a_process() {
+    let (alone, mut supervisor) = (Alone::new(), Supervisor::new());
+    let service = service(&alone, &mut supervisor);
+    let numbered = |sequence| RegisterRequest {
+        sequence,
+        ..registering("web-1", 5)
+    };
+    let other = Some("spiffe://mesh.local/ns/shop/sa/other");
+    service
+        .register(request(numbered(1), Some(WEB)))
+        .await
+        .unwrap();
+    let refused = service.register(request(numbered(u64::MAX), other)).await;
+    assert_eq!(Code::FailedPrecondition, refused.unwrap_err().code());
+    service
+        .register(request(numbered(2), Some(WEB)))
+        .await
+        .unwrap();
     supervisor.stop().await;
 }
 

@@ -77,6 +77,8 @@ pub fn start(
         registered,
         withdrawals,
         generation: generation(),
+        calls: 0,
+        agreed: false,
         connected: None,
     };
     let stopping = tasks.stopping();
@@ -124,6 +126,10 @@ struct Lease {
     registered: watch::Sender<bool>,
     withdrawals: mpsc::Receiver<oneshot::Sender<()>>,
     generation: u64,
+    /// Writes that were begun: their order is this process's, whichever controller passes them on when.
+    calls: u64,
+    /// Whether what holds now is agreed on: a change whose call failed is told again.
+    agreed: bool,
     /// The connection in use and the certificate that it was made with.
     connected: Option<(Channel, Arc<Credentials>)>,
 }
@@ -157,7 +163,7 @@ impl Lease {
         }
     }
 
-    /// After a failure a lost lease is registered anew; anything else is tried again.
+    /// After a failure what is not agreed on, or was lost, is registered; anything else is tried again.
     fn after(&self, error: &CallError) -> Next {
         let lost = matches!(error, CallError::Status(status) if status.code() == Code::NotFound);
         let report = error as &dyn std::error::Error;
@@ -166,7 +172,7 @@ impl Lease {
         } else {
             warn!(error = report, "the registration is not renewed yet");
         }
-        match *self.registered.borrow() && !lost {
+        match self.agreed && !lost {
             true => Next::Renew,
             false => Next::Register,
         }
@@ -206,12 +212,15 @@ impl Lease {
 
     async fn register(&mut self) -> Result<Duration, CallError> {
         let health = self.health();
+        self.agreed = false;
         let request = RegisterRequest {
             instance: Some(instance(&self.settings.config, self.settings.mesh, &health)),
             generation: self.generation,
+            sequence: self.next_call(),
         };
         let mut client = self.client().await?;
         let answer = limited(client.register(request)).await?.into_inner();
+        self.agreed = true;
         info!(
             index = answer.index,
             lease_seconds = answer.lease_seconds,
@@ -237,13 +246,15 @@ impl Lease {
     /// The last thing that the task does: tried until it is agreed or nobody waits for it any more.
     async fn withdraw(mut self, mut done: oneshot::Sender<()>) {
         let workload = &self.settings.config.workload;
-        let request = WithdrawRequest {
+        let mut request = WithdrawRequest {
             namespace: workload.namespace.to_string(),
             name: workload.name.to_string(),
             generation: self.generation,
+            sequence: 0,
         };
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         while !done.is_closed() {
+            request.sequence = self.next_call();
             let attempt = async {
                 let mut client = self.client().await?;
                 limited(client.withdraw(request.clone())).await
@@ -272,6 +283,11 @@ impl Lease {
         }
         // A vital task stays until it is told to end.
         std::future::pending().await
+    }
+
+    fn next_call(&mut self) -> u64 {
+        self.calls += 1;
+        self.calls
     }
 
     /// The connection in use, or one to the first controller that answers.

@@ -26,11 +26,20 @@ struct Fake {
     told: Mutex<Vec<String>>,
     /// The next renewal is answered with this.
     lost: Mutex<bool>,
+    /// The next registration is not answered.
+    deaf: Mutex<bool>,
+    /// The number of the last write.
+    sequence: Mutex<u64>,
 }
 
 impl Fake {
     fn note(&self, what: String) {
         self.told.lock().unwrap().push(what);
+    }
+
+    fn numbered(&self, sequence: u64) {
+        let before = std::mem::replace(&mut *self.sequence.lock().unwrap(), sequence);
+        assert!(sequence > before, "{sequence} comes after {before}");
     }
 
     fn told(&self) -> Vec<String> {
@@ -45,7 +54,13 @@ impl Service for Fake {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         let caller = request.extensions().get::<Caller>().unwrap().0.clone();
-        let instance = request.into_inner().instance.unwrap();
+        let message = request.into_inner();
+        self.numbered(message.sequence);
+        if std::mem::take(&mut *self.deaf.lock().unwrap()) {
+            self.note("unheard".into());
+            return Err(Status::unavailable("the controller is gone"));
+        }
+        let instance = message.instance.unwrap();
         let ports = instance.ports.iter();
         let ports: Vec<_> = ports
             .map(|one| format!("{} {:?}", one.port, one.health()))
@@ -76,7 +91,9 @@ impl Service for Fake {
         &self,
         request: Request<WithdrawRequest>,
     ) -> Result<Response<WithdrawResponse>, Status> {
-        self.note(format!("withdraw {}", request.into_inner().name));
+        let message = request.into_inner();
+        self.numbered(message.sequence);
+        self.note(format!("withdraw {}", message.name));
         Ok(Response::new(WithdrawResponse { index: 6 }))
     }
 }
@@ -166,6 +183,27 @@ async fn changed_health_is_told_at_once() {
             .find(|one| one.ends_with("80 Healthy, 81 Unhealthy"))
     };
     eventually("the change", told).await;
+    world.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn changed_health_that_was_not_agreed_on_is_told_again() {
+    let world = world().await;
+    eventually("the registration", || {
+        (!world.fake.told().is_empty()).then_some(())
+    })
+    .await;
+    *world.fake.deaf.lock().unwrap() = true;
+    world.health.send_modify(|all| {
+        all.insert(81, Health::Unhealthy);
+    });
+    let after = || {
+        let told = world.fake.told();
+        let unheard = told.iter().position(|one| one == "unheard")?;
+        told.get(unheard + 1).cloned()
+    };
+    let next = eventually("the next call", after).await;
+    assert!(next.ends_with("80 Healthy, 81 Unhealthy"), "{next}");
     world.tasks.stop().await;
 }
 

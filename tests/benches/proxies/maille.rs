@@ -45,7 +45,7 @@ pub(crate) async fn start(backend: SocketAddr) -> anyhow::Result<Maille> {
             .kill()
             .await?;
         let begin = Instant::now();
-        client.restart()?;
+        client.restart().await?;
         client.ready().await?;
         times.push(begin.elapsed().as_secs_f64() * 1e3);
     }

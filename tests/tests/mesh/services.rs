@@ -164,7 +164,7 @@ async fn near_endpoints_are_preferred_and_far_ones_stand_in() -> anyhow::Result<
         config["workload"]["locality"] = json!("eu/a");
     })
     .await?;
-    local.restart()?;
+    local.restart().await?;
     local.ready().await?;
     let mut documents = Vec::new();
     let mut applications = Vec::new();
@@ -226,7 +226,7 @@ async fn checked(mesh: &mut Mesh, name: &str, health: &Value) -> anyhow::Result<
         config["workload"]["ports"][0]["health"] = health.clone();
     })
     .await?;
-    sidecar.restart()?;
+    sidecar.restart().await?;
     sidecar.ready().await?;
     let server = Server {
         application,
@@ -292,7 +292,7 @@ async fn a_sidecar_of_another_account_is_no_endpoint() -> anyhow::Result<()> {
     let plan = Plan::server(NAMESPACE, "guarded", "http", ports::free());
     let application = Application::start_at("guarded", plan.ports[0].3).await?;
     let mut sidecar = Sidecar::prepare(&mesh.cluster, plan, |_| ()).await?;
-    sidecar.restart()?;
+    sidecar.restart().await?;
     let listen = mesh.services("http", &[("guarded", "guarded")]).await?[0];
     let process = sidecar.process.as_ref().context("it runs")?;
     let refused = "has the service account `right`, and the sidecar proved";

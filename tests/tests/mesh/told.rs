@@ -11,6 +11,13 @@ use maille_tests::process::run;
 use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use xds_api::envoy::service::status::v3::client_status_discovery_service_client::ClientStatusDiscoveryServiceClient;
+use xds_api::envoy::service::status::v3::{ClientConfig, ClientStatusRequest};
+use xds_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use xds_api::envoy::r#type::matcher::v3::{NodeMatcher, StringMatcher};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const LISTENER: &str = "out/told.shop:80";
@@ -166,6 +173,79 @@ async fn a_viewer_is_told_of_the_clients_in_its_namespaces_only() -> anyhow::Res
     ensure!(
         done.code == Some(0) && done.out.contains("ACKED"),
         "{done:?}"
+    );
+    Ok(())
+}
+
+/// A question about one client.
+fn about(node: &str) -> ClientStatusRequest {
+    let matcher = StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(node.to_owned())),
+        ..StringMatcher::default()
+    };
+    ClientStatusRequest {
+        node_matchers: vec![NodeMatcher {
+            node_id: Some(matcher),
+            ..NodeMatcher::default()
+        }],
+        ..ClientStatusRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_questions_is_answered_one_by_one_as_things_stand() -> anyhow::Result<()> {
+    let cluster = Cluster::found(1).await?;
+    let told_service = format!("{:#}", service("told", "told", "http"));
+    cluster
+        .apply(&[told_service, marked("x-good")].join("\n---\n"))
+        .await?;
+    let fleet = Fleet::start(&cluster, NAMESPACE, 2, LISTENER, REFUSED).await?;
+    let address = cluster.controllers[0].address("admin");
+    let channel = cluster.credentials.channel(address).await?;
+    let mut client = ClientStatusDiscoveryServiceClient::new(channel);
+    let (questions, asked) = mpsc::channel(1);
+    let answers = client.stream_client_status(ReceiverStream::new(asked));
+    let mut answers = answers.await?.into_inner();
+    let mut ask = async |question: ClientStatusRequest| -> anyhow::Result<Vec<ClientConfig>> {
+        questions.send(question).await?;
+        let answer = tokio::time::timeout(LIMIT, answers.message()).await??;
+        Ok(answer.context("the stream has ended")?.config)
+    };
+    let ids = |told: &[ClientConfig]| -> Vec<String> {
+        let nodes = told.iter().filter_map(|one| one.node.as_ref());
+        nodes.map(|node| node.id.clone()).collect()
+    };
+    let mut all = ids(&ask(ClientStatusRequest::default()).await?);
+    all.sort();
+    ensure!(all == [fleet.node(0), fleet.node(1)], "{all:?}");
+    let one = fleet.node(1);
+    let before = ask(about(&one)).await?;
+    ensure!(ids(&before) == [one.clone()], "{before:?}");
+
+    // The same stream tells what has become of it since.
+    cluster.apply(&marked(REFUSED)).await?;
+    wait::until("the refusal is told", LIMIT, async || {
+        let told = ask(about(&one)).await?;
+        let mut all = told.iter().flat_map(|one| &one.generic_xds_configs);
+        let refused = all.any(|one| {
+            let state = one.error_state.as_ref();
+            state.is_some_and(|state| state.details == "this client refuses it")
+        });
+        ensure!(refused, "{told:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+
+    // What cannot be honoured ends it with the reason.
+    let mut caseless = about(&one);
+    if let Some(id) = &mut caseless.node_matchers[0].node_id {
+        id.ignore_case = true;
+    }
+    let ended = ask(caseless).await.err().context("it is refused")?;
+    let status = ended.downcast_ref::<tonic::Status>().context("a status")?;
+    ensure!(
+        status.code() == Code::InvalidArgument && status.message().contains("ignore_case"),
+        "{status:?}"
     );
     Ok(())
 }

@@ -96,7 +96,7 @@ async fn tokens_and_identities_that_do_not_fit_are_refused() -> anyhow::Result<(
     let with_token = async |name: &str, token: &str, expected: &[&str]| {
         let mut sidecar = Sidecar::prepare(&cluster, client(name), |_| ()).await?;
         std::fs::write(sidecar.file().with_file_name("token"), token)?;
-        sidecar.restart()?;
+        sidecar.restart().await?;
         let what = format!("the proxy says {expected:?}");
         wait::until(&what, REFUSAL_LIMIT, async || {
             let process = sidecar.process.as_ref().context("it was started")?;
@@ -171,7 +171,7 @@ async fn a_node_that_is_not_the_callers_is_refused() -> anyhow::Result<()> {
     let mut sidecar = Sidecar::prepare(&cluster, Plan::caller("other", "thief"), |_| ()).await?;
     let token = cluster.token(NAMESPACE, "thief").await?;
     std::fs::write(sidecar.file().with_file_name("token"), token)?;
-    sidecar.restart()?;
+    sidecar.restart().await?;
     wait::until(
         "the proxy says what does not fit",
         REFUSAL_LIMIT,

@@ -34,6 +34,9 @@ impl ::prost::Name for RegexMatchAndSubstitute {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StringMatcher {
+    /// Read only to be refused: nothing here compares without case.
+    #[prost(bool, tag = "6")]
+    pub ignore_case: bool,
     #[prost(oneof = "string_matcher::MatchPattern", tags = "1, 2, 3, 5")]
     pub match_pattern: ::core::option::Option<string_matcher::MatchPattern>,
 }

@@ -980,6 +980,11 @@ impl ::prost::Name for Token {
 pub struct RevokeTokenRequest {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// For a write that is applied once however often it is sent: drawn by the caller.
+    #[prost(string, tag = "2")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 impl ::prost::Name for RevokeTokenRequest {
     const NAME: &'static str = "RevokeTokenRequest";
@@ -1237,9 +1242,15 @@ pub struct AwaitLiveResponse {
     /// How many of them have not acknowledged the index; 0: it is live.
     #[prost(uint32, tag = "2")]
     pub behind: u32,
-    /// Those, the ones that refused something first, at most 100. A registered workload without a stream has no controller.
+    /// Those that the caller may see, the ones that refused something first, at most 100. A registered workload without a stream has no controller.
     #[prost(message, repeated, tag = "3")]
     pub laggards: ::prost::alloc::vec::Vec<Proxy>,
+    /// How many of those behind are in namespaces that the caller may not see.
+    #[prost(uint32, tag = "4")]
+    pub unseen: u32,
+    /// How many of these have refused something of it.
+    #[prost(uint32, tag = "5")]
+    pub unseen_refusals: u32,
 }
 impl ::prost::Name for AwaitLiveResponse {
     const NAME: &'static str = "AwaitLiveResponse";
@@ -5600,6 +5611,9 @@ pub struct RegisterRequest {
     /// Drawn at the process's start: a newer process takes the name over, an older one cannot take it back.
     #[prost(uint64, tag = "2")]
     pub generation: u64,
+    /// Grows with every call of the process: a controller that stood still may pass an old call on, and what a later one said stays. 0: not numbered.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 impl ::prost::Name for RegisterRequest {
     const NAME: &'static str = "RegisterRequest";
@@ -5672,6 +5686,9 @@ pub struct WithdrawRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub generation: u64,
+    /// Of the same row as a registration's.
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
 }
 impl ::prost::Name for WithdrawRequest {
     const NAME: &'static str = "WithdrawRequest";

@@ -223,6 +223,7 @@ fn redirect(path: PathRewriteSpecifier) -> route::Action {
 fn envoy_reads_a_route_configuration() {
     let text = |pattern| StringMatcher {
         match_pattern: Some(pattern),
+        ignore_case: true,
     };
     let headers = [
         header_matcher::HeaderMatchSpecifier::PresentMatch(true),

@@ -94,6 +94,7 @@ fn value(one: &ValueMatch) -> StringMatcher {
         ValueMatchType::Exact => exact(&one.value),
         ValueMatchType::RegularExpression => StringMatcher {
             match_pattern: Some(MatchPattern::SafeRegex(regex(&one.value))),
+            ..StringMatcher::default()
         },
     }
 }
@@ -101,6 +102,7 @@ fn value(one: &ValueMatch) -> StringMatcher {
 fn exact(text: &str) -> StringMatcher {
     StringMatcher {
         match_pattern: Some(MatchPattern::Exact(text.to_owned())),
+        ..StringMatcher::default()
     }
 }
 

@@ -152,5 +152,6 @@ fn pattern(written: &str, least: &str) -> MatchPattern {
 fn text(pattern: MatchPattern) -> StringMatcher {
     StringMatcher {
         match_pattern: Some(pattern),
+        ..StringMatcher::default()
     }
 }

@@ -8,6 +8,7 @@ use xds_api::envoy::config::listener::v3::{FilterChain, Listener};
 use xds_api::envoy::config::route::v3::{RetryPolicy, RouteAction};
 use xds_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_api::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
+use xds_api::envoy::r#type::matcher::v3::StringMatcher;
 
 /// A message, stripped of the fields of the native dialect.
 trait Rest: Clone + Default + PartialEq {
@@ -102,6 +103,13 @@ impl Rest for RetryPolicy {
         let kept = std::mem::take(self);
         self.retry_host_predicate = kept.retry_host_predicate;
         self.host_selection_retry_max_attempts = kept.host_selection_retry_max_attempts;
+    }
+}
+
+/// All texts are compared with case.
+impl Rest for StringMatcher {
+    fn strip(&mut self) {
+        self.match_pattern = None;
     }
 }
 

@@ -14,6 +14,7 @@ use maille_tests::ports;
 use maille_tests::process::{Process, run};
 use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use maille_tests::wait;
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -225,6 +226,11 @@ impl Watcher {
             process,
             taken: 0,
         })
+    }
+
+    /// Sends the program a signal; its agent goes on.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.signal(signal)
     }
 
     /// What it has noted since the last look.

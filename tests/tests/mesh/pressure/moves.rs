@@ -16,9 +16,11 @@ const SPREAD_LIMIT: Duration = Duration::from_secs(120);
 /// Some restarts of a sidecar.
 const PLACE_LIMIT: Duration = Duration::from_secs(120);
 /// Of the test's own clients.
-const CLIENTS: usize = 120;
-/// Ten above the mean of these and the sidecars' three streams (an Envoy and its agent have one each): less is not worth a move.
-const FAIR: u32 = 51;
+const CLIENTS: usize = 18;
+/// Streams above the mean that stay: so few that a small fleet moves.
+const ABOVE: u32 = 2;
+/// As many above the mean of the clients and the sidecars' three streams (an Envoy and its agent have one each).
+const FAIR: u32 = 9;
 
 /// The name of the controller at which a node has its stream; an Envoy's agent has another one, which is not looked at.
 async fn place(cluster: &Cluster, node: &str, kind: Kind) -> anyhow::Result<String> {
@@ -43,7 +45,8 @@ async fn streams(cluster: &mut Cluster) -> anyhow::Result<Vec<u32>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_every_kind_move_to_the_controllers_that_have_few() -> anyhow::Result<()> {
-    let mut cluster = Cluster::found(3).await?;
+    let above = |config: &mut Value| config["moveStreamsAbove"] = json!(ABOVE);
+    let mut cluster = Cluster::found_with(3, above).await?;
     let app = format!("{:#}", service("app", "app", "http"));
     let backends = json!([{"name": "app", "port": 80}]);
     let plain = route("app", &json!([{"backendRefs": backends}]));
@@ -61,7 +64,7 @@ async fn clients_of_every_kind_move_to_the_controllers_that_have_few() -> anyhow
             let place = place(&cluster, &native.node(), Kind::Native).await?;
             if place != crowded {
                 native.process.take().context("it runs")?.kill().await?;
-                native.restart()?;
+                native.restart().await?;
                 native.ready().await?;
             }
             ensure!(place == crowded, "it was at {place}");

@@ -90,6 +90,7 @@ pub(super) fn uri(pattern: MatchPattern) -> SubjectAltNameMatcher {
         san_type: SanType::Uri as i32,
         matcher: Some(StringMatcher {
             match_pattern: Some(pattern),
+            ..StringMatcher::default()
         }),
     }
 }

@@ -24,6 +24,7 @@ const PROVIDER: &str = "maille";
 pub(super) fn upstream(identities: BTreeSet<String>) -> TransportSocket {
     let exact = |identity| StringMatcher {
         match_pattern: Some(MatchPattern::Exact(identity)),
+        ..StringMatcher::default()
     };
     let context = UpstreamTlsContext {
         common_tls_context: Some(common(identities.into_iter().map(exact).collect())),

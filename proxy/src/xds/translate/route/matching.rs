@@ -1,5 +1,6 @@
 //! What a route looks at.
 
+use super::super::foreign;
 use super::super::strict::{Invalid, Within, invalid, not_empty, present, whole_regex};
 use super::header_name;
 use crate::snapshot::{HeaderMatch, HeaderTest, PathMatch, QueryMatch, RouteMatch, TextTest};
@@ -54,6 +55,7 @@ fn path(told: PathSpecifier) -> Result<PathMatch, Invalid> {
 }
 
 fn text(told: StringMatcher) -> Result<TextTest, Invalid> {
+    foreign::check(&told)?;
     Ok(match present("match_pattern", told.match_pattern)? {
         MatchPattern::Exact(exact) => TextTest::Exact(exact.into()),
         MatchPattern::SafeRegex(regex) => {

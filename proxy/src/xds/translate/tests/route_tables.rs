@@ -19,6 +19,7 @@ fn check(told: rds::Route, expected: &str) {
 fn exact(text: &str) -> matcher::StringMatcher {
     matcher::StringMatcher {
         match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(text.into())),
+        ..Default::default()
     }
 }
 
@@ -26,6 +27,7 @@ fn pattern(text: &str) -> matcher::StringMatcher {
     let regex = matcher::RegexMatcher { regex: text.into() };
     matcher::StringMatcher {
         match_pattern: Some(matcher::string_matcher::MatchPattern::SafeRegex(regex)),
+        ..Default::default()
     }
 }
 
@@ -238,6 +240,16 @@ fn what_is_not_understood_is_refused() {
     check(
         route(bad, action()),
         "match.headers[0].name: \"a b\" is no header",
+    );
+    let mut bad = prefix("/");
+    let caseless = matcher::StringMatcher {
+        ignore_case: true,
+        ..exact("x")
+    };
+    bad.headers = vec![header("a", caseless)];
+    check(
+        route(bad, action()),
+        "match.headers[0].string_match: holds fields that are for Envoy or gRPC, not for this proxy",
     );
     let mut bad = to(PORT);
     bad.retry_policy = Some(rds::RetryPolicy {
