@@ -55,6 +55,8 @@ pub struct Config {
     pub accept_per_second: u32,
     /// New connections there that may come at once after a quiet time.
     pub accept_burst: u32,
+    /// How often clients are asked what they counted of their calls, seconds.
+    pub load_report_seconds: u64,
     /// How long a workload's certificate lives, seconds.
     pub leaf_lifetime_seconds: u64,
     /// A root brought along instead of one made at bootstrap.

@@ -10,6 +10,7 @@ use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
     AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
     GetRequest, GetResponse, IssuanceLogRequest, ListTokensRequest, ListTokensResponse,
+    LoadsRequest, LoadsResponse,
     MembersRequest, MembersResponse, MoveRolloutRequest, MoveRolloutResponse, PreviewRequest,
     PreviewResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
     RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest, StageRequest, StageResponse,
@@ -288,6 +289,16 @@ impl Admin for AdminService {
         let request = request.into_inner();
         let limit = Duration::from_millis(u64::from(request.limit_millis)).min(AWAIT_LIMIT);
         let answer = self.clients.await_live(request.index, limit).await;
+        answer.map(Response::new)
+    }
+
+    async fn loads(
+        &self,
+        request: Request<LoadsRequest>,
+    ) -> Result<Response<LoadsResponse>, Status> {
+        let author = self.author(&request, Role::Viewer)?;
+        let sees = Box::new(move |namespace: &str| author.sees(namespace));
+        let answer = self.clients.loads(request.into_inner(), sees).await;
         answer.map(Response::new)
     }
 

@@ -1,6 +1,7 @@
 //! From the file's text to a `Config`: defaults, checks of each field, and checks between fields.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ const MAX_LEAF_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const ACCEPT_PER_SECOND: u32 = 500;
 /// New connections that may come at once after a quiet time.
 const ACCEPT_BURST: u32 = 1_000;
+/// Clients report what they counted of their calls so often, in seconds: a rate over a minute is then of six reports.
+const LOAD_REPORT_SECONDS: u64 = 10;
+/// More often gRPC does not report; more seldom the usual window of a minute would be of one report.
+const LOAD_REPORT_RANGE: RangeInclusive<u64> = 1..=60;
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -77,6 +82,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let snapshots = read_snapshots(&mut file, mistakes);
     let accept_per_second = read_count(&mut file, "acceptPerSecond", ACCEPT_PER_SECOND, mistakes);
     let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
+    let load_report_seconds = read_load_report_seconds(&mut file, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
     let log = read_log(&mut file, mistakes);
@@ -96,6 +102,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "keepLog",
             "acceptPerSecond",
             "acceptBurst",
+            "loadReportSeconds",
             "leafLifetime",
             "root",
             "log",
@@ -120,6 +127,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         keep_log: snapshots.1,
         accept_per_second,
         accept_burst,
+        load_report_seconds,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
         log,
@@ -358,6 +366,21 @@ fn read_count(file: &mut Fields, name: &'static str, default: u32, mistakes: &mu
             default
         }
     }
+}
+
+fn read_load_report_seconds(file: &mut Fields, mistakes: &mut Mistakes) -> u64 {
+    let Some(At { field, line, value }) = file.number("loadReportSeconds", mistakes) else {
+        return LOAD_REPORT_SECONDS;
+    };
+    if LOAD_REPORT_RANGE.contains(&value) {
+        return value;
+    }
+    let (least, most) = LOAD_REPORT_RANGE.into_inner();
+    let text = format!(
+        "is {value}; use {least} to {most}, or leave it out for {LOAD_REPORT_SECONDS}"
+    );
+    mistakes.add(field, line, text);
+    LOAD_REPORT_SECONDS
 }
 
 fn read_leaf_lifetime(file: &mut Fields, mistakes: &mut Mistakes) -> Duration {

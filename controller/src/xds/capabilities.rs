@@ -40,7 +40,7 @@ const fn wholly(what: &'static str) -> Capability {
     }
 }
 
-const CAPABILITIES: [Capability; 17] = [
+const CAPABILITIES: [Capability; 18] = [
     wholly("`Service`: ports, `targetPort` by number and name, `appProtocol`"),
     wholly("`HTTPRoute`: matches on path, method, headers and query"),
     wholly("`HTTPRoute`: weights, header changes, redirects, rewrites, timeouts"),
@@ -87,6 +87,13 @@ const CAPABILITIES: [Capability; 17] = [
     Capability {
         what: "metrics",
         by_envoy: Kept::Otherwise("by Envoy's names, at its administration"),
+        said: never,
+    },
+    Capability {
+        what: "load reports, for `maille stat`: requests by service and port, what failed, what is under way, connections",
+        by_envoy: Kept::Otherwise(
+            "an Envoy times no answers; what it calls of a service in the first seconds after it heard of it may be missing",
+        ),
         said: never,
     },
     wholly("names by DNS, the application's health, registration: by the agent beside it"),

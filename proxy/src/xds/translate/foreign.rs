@@ -58,6 +58,7 @@ impl Rest for Cluster {
         let kept = std::mem::take(self);
         self.transport_socket_matches = kept.transport_socket_matches;
         self.transport_socket = kept.transport_socket;
+        self.lrs_server = kept.lrs_server;
         self.load_assignment = kept.load_assignment;
         self.typed_extension_protocol_options = kept.typed_extension_protocol_options;
     }
