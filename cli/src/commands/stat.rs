@@ -279,7 +279,8 @@ fn table(end: End, apart: bool, loads: &[api::Load]) -> Rows {
         End::Workload => ("workload", "to"),
     };
     let columns = [own, "success", "rps", "mean", "in progress", "tcp_conn"];
-    let mut rows = Rows::new(columns).wide([other, "ok", "failed", "dropped", "tcp opened", "tcp failed"]);
+    let mut rows =
+        Rows::new(columns).wide([other, "ok", "failed", "dropped", "tcp opened", "tcp failed"]);
     for ((name, other), sum) in &lines {
         rows.push(cells(name, other, sum));
     }

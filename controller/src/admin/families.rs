@@ -11,9 +11,9 @@ use tonic::{Status, async_trait};
 use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AwaitLiveResponse, DeleteRequest, DeleteResponse, GetRequest,
-    GetResponse, LoadsRequest, LoadsResponse, MembersResponse, Preview, ProxiesResponse, RemoveMemberRequest,
-    RemoveMemberResponse, SnapshotChunk, StatusResponse, TransferLeadershipRequest,
-    TransferLeadershipResponse,
+    GetResponse, LoadsRequest, LoadsResponse, MembersResponse, Preview, ProxiesResponse,
+    RemoveMemberRequest, RemoveMemberResponse, SnapshotChunk, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;

@@ -10,11 +10,11 @@ use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
     AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
     GetRequest, GetResponse, IssuanceLogRequest, ListTokensRequest, ListTokensResponse,
-    LoadsRequest, LoadsResponse,
-    MembersRequest, MembersResponse, MoveRolloutRequest, MoveRolloutResponse, PreviewRequest,
-    PreviewResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
-    RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest, StageRequest, StageResponse,
-    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    LoadsRequest, LoadsResponse, MembersRequest, MembersResponse, MoveRolloutRequest,
+    MoveRolloutResponse, PreviewRequest, PreviewResponse, ProxiesRequest, ProxiesResponse,
+    RemoveMemberRequest, RemoveMemberResponse, RevokeTokenRequest, RevokeTokenResponse,
+    SaveSnapshotRequest, StageRequest, StageResponse, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;

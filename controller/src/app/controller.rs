@@ -156,7 +156,12 @@ async fn start(
             config.name.clone(),
         )),
         cluster: Arc::new(Cluster::new(consensus.raft.clone(), &config.name)),
-        clients: Arc::new(AllClients::new(xds, loads, consensus.raft.clone(), agreement)),
+        clients: Arc::new(AllClients::new(
+            xds,
+            loads,
+            consensus.raft.clone(),
+            agreement,
+        )),
         authority,
     };
     let clients = Arc::clone(&families.clients);

@@ -74,10 +74,7 @@ impl Merged {
     ///
     /// # Errors
     /// It is too much.
-    pub(super) fn seen_by(
-        mut self,
-        sees: impl Fn(&str) -> bool,
-    ) -> Result<LoadsResponse, Status> {
+    pub(super) fn seen_by(mut self, sees: impl Fn(&str) -> bool) -> Result<LoadsResponse, Status> {
         let mut loads = BTreeMap::new();
         for mut load in std::mem::take(&mut self.loads).into_values() {
             if !sees(namespace(&load.client)) {
@@ -96,7 +93,9 @@ impl Merged {
         }
         self.rest.loads = loads.into_values().collect();
         let reporters = self.reporters.into_values();
-        self.rest.reporters = reporters.filter(|one| sees(namespace(&one.client))).collect();
+        self.rest.reporters = reporters
+            .filter(|one| sees(namespace(&one.client)))
+            .collect();
         self.rest.silent_controllers.sort();
         self.rest.full_controllers.sort();
         Ok(self.rest)
@@ -200,10 +199,7 @@ mod tests {
         merged.add(answer(&second));
         merged.silent("c3".to_owned(), &Status::unavailable("gone"));
         let all = merged.seen_by(|_| true).unwrap();
-        assert_eq!(
-            lines(&all),
-            [("shop/a", 11, 60_000), ("shop/b", 1, 5_000)]
-        );
+        assert_eq!(lines(&all), [("shop/a", 11, 60_000), ("shop/b", 1, 5_000)]);
         assert_eq!(all.silent_controllers, ["c3"]);
         let ages: Vec<u64> = all.reporters.iter().map(|one| one.age_millis).collect();
         assert_eq!(ages, [4, 1]);
@@ -249,7 +245,11 @@ mod tests {
         let streams = ["shop/a", "shop/b", "pay/c"].map(stream);
         merged.connected(&request, streams.to_vec());
         let all = merged.seen_by(|_| true).unwrap();
-        let told: Vec<_> = all.reporters.iter().map(|one| (&*one.client, one.reports)).collect();
+        let told: Vec<_> = all
+            .reporters
+            .iter()
+            .map(|one| (&*one.client, one.reports))
+            .collect();
         assert_eq!(told, [("shop/a", true), ("shop/b", false)]);
     }
 

@@ -376,9 +376,8 @@ fn read_load_report_seconds(file: &mut Fields, mistakes: &mut Mistakes) -> u64 {
         return value;
     }
     let (least, most) = LOAD_REPORT_RANGE.into_inner();
-    let text = format!(
-        "is {value}; use {least} to {most}, or leave it out for {LOAD_REPORT_SECONDS}"
-    );
+    let text =
+        format!("is {value}; use {least} to {most}, or leave it out for {LOAD_REPORT_SECONDS}");
     mistakes.add(field, line, text);
     LOAD_REPORT_SECONDS
 }

@@ -38,10 +38,13 @@ impl Raft {
         index: u64,
     ) -> Vec<(String, Result<proto::Preview, Status>)> {
         let bytes = command.encode();
-        let previews = self.named_others().into_iter().map(async |(name, core, id)| {
-            let asked = self.preview_of(core, id, bytes.clone(), index).await;
-            (name, asked)
-        });
+        let previews = self
+            .named_others()
+            .into_iter()
+            .map(async |(name, core, id)| {
+                let asked = self.preview_of(core, id, bytes.clone(), index).await;
+                (name, asked)
+            });
         futures_util::future::join_all(previews).await
     }
 
@@ -51,10 +54,13 @@ impl Raft {
         request: &proto::LoadsRequest,
     ) -> Vec<(String, Result<proto::LoadsResponse, Status>)> {
         let bytes = bytes::Bytes::from(request.encode_to_vec());
-        let answers = self.named_others().into_iter().map(async |(name, core, id)| {
-            let asked = self.loads_of(core, id, bytes.clone()).await;
-            (name, asked)
-        });
+        let answers = self
+            .named_others()
+            .into_iter()
+            .map(async |(name, core, id)| {
+                let asked = self.loads_of(core, id, bytes.clone()).await;
+                (name, asked)
+            });
         futures_util::future::join_all(answers).await
     }
 
@@ -152,10 +158,7 @@ fn gone() -> Status {
     Status::unavailable("it is no member any more")
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "`map_err` gives it away"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it away")]
 fn unreadable(error: prost::DecodeError) -> Status {
     Status::internal(format!("its answer cannot be read: {error}"))
 }

@@ -299,7 +299,9 @@ mod tests {
     #[test]
     fn a_cluster_that_nobody_calls_any_more_is_forgotten_once_its_counts_were_taken() {
         let loads = Loads::default();
-        let load = loads.cluster(&"demo/web:80".into()).locality(&Locality::default());
+        let load = loads
+            .cluster(&"demo/web:80".into())
+            .locality(&Locality::default());
         loads.take();
         let flight = Flight::begin(&load, Instant::now());
         drop((flight, load));

@@ -4,7 +4,9 @@ use super::target::Target;
 use crate::balance::Balancer;
 use crate::metrics::{ClusterLoad, Direction, RequestLabels, RequestMetrics};
 use crate::shared::Shared;
-use crate::snapshot::{Backends, Endpoint, Listener, Locality, Route, RouteAction, Routes, Snapshot};
+use crate::snapshot::{
+    Backends, Endpoint, Listener, Locality, Route, RouteAction, Routes, Snapshot,
+};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -92,7 +92,8 @@ async fn lead<'a>(
         deadline: forward.timeout.map(|timeout| started + timeout),
     };
     let answered = call.run(parts, body).await;
-    let (mut response, Try { lease, flight }, permit) = answered.map_err(|failure| (&backend.requests, failure))?;
+    let (mut response, Try { lease, flight }, permit) =
+        answered.map_err(|failure| (&backend.requests, failure))?;
     clean_response(&mut response);
     let headers = response.headers_mut();
     change(headers, &forward.backends.backends[number].response_headers);

@@ -94,7 +94,10 @@ pub fn start(
 }
 
 fn fresh(settings: &Settings, credentials: &Credentials) -> State {
-    let inbound = format!("in/{}/{}", settings.workload.namespace, settings.workload.name);
+    let inbound = format!(
+        "in/{}/{}",
+        settings.workload.namespace, settings.workload.name
+    );
     let roots = format!("roots/{}", credentials.trust_domain);
     State::new(
         Arc::clone(&credentials.identity),
@@ -228,7 +231,10 @@ impl Conversation {
         let changes = self.xds.shared.names.changes();
         self.state.forget(&changes.dropped);
         self.state.want(&changes.wanted);
-        for request in self.state.connect(self.settings.workload.claim(credentials)) {
+        for request in self
+            .state
+            .connect(self.settings.workload.claim(credentials))
+        {
             if requests.try_send(request).is_err() {
                 return End::Closed;
             }

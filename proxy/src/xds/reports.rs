@@ -161,7 +161,9 @@ impl Reporter {
         let mut client =
             LoadReportingServiceClient::new(channel).max_decoding_message_size(RESPONSE_LIMIT);
         let opening = async {
-            let answers = client.stream_load_stats(ReceiverStream::new(outgoing)).await;
+            let answers = client
+                .stream_load_stats(ReceiverStream::new(outgoing))
+                .await;
             let mut answers = answers.map_err(End::Refused)?.into_inner();
             let first = heard(answers.message().await)?;
             Ok::<_, End>((answers, first))

@@ -121,7 +121,9 @@ impl Writer {
         }
         let way = self.way.as_mut().context("it was just found")?;
         let change = (self.name.as_str(), number);
-        cluster::apply_as(way, change, &marked(number)).await.map(drop)
+        cluster::apply_as(way, change, &marked(number))
+            .await
+            .map(drop)
     }
 }
 

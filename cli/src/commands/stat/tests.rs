@@ -6,7 +6,9 @@ use super::*;
 use crate::args::{Arguments, Command};
 
 fn asked(words: &str) -> [String; 4] {
-    let words = ["maille", "stat"].into_iter().chain(words.split_whitespace());
+    let words = ["maille", "stat"]
+        .into_iter()
+        .chain(words.split_whitespace());
     let Ok(Command::Stat(args)) = Arguments::try_parse_from(words).map(|one| one.command) else {
         panic!("it is a command line of stat");
     };

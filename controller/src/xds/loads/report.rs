@@ -75,7 +75,11 @@ pub(super) struct Report {
 ///
 /// # Errors
 /// It says what no client can mean; the text names the cluster.
-pub(super) fn read(mesh: &Mesh, dialect: Dialect, stats: &[ClusterStats]) -> Result<Report, String> {
+pub(super) fn read(
+    mesh: &Mesh,
+    dialect: Dialect,
+    stats: &[ClusterStats],
+) -> Result<Report, String> {
     if stats.len() > CLUSTERS {
         return Err(format!(
             "it has {} clusters; {CLUSTERS} is the limit",

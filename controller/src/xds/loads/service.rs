@@ -114,7 +114,10 @@ impl LoadReports {
             loads,
             reporters,
             silent_controllers: Vec::new(),
-            full_controllers: full.then(|| self.shared.controller.clone()).into_iter().collect(),
+            full_controllers: full
+                .then(|| self.shared.controller.clone())
+                .into_iter()
+                .collect(),
         })
     }
 }

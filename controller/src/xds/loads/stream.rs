@@ -151,7 +151,10 @@ impl Reporting {
         let report = read.map_err(|why| {
             Status::invalid_argument(format!("a load report of {}: {why}", self.node))
         })?;
-        let left_out = self.shared.table().take(&self.own.workload, report, Instant::now());
+        let left_out = self
+            .shared
+            .table()
+            .take(&self.own.workload, report, Instant::now());
         self.shared.metrics.reports.inc();
         self.shared.metrics.left_out.inc_by(left_out as u64);
         Ok(())

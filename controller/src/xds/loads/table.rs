@@ -162,13 +162,15 @@ impl Table {
         let (mut loads, mut reporters) = (Vec::new(), Vec::new());
         let request = query.request;
         for (name, client) in &self.clients {
-            let wanted = is(&request.client_namespace, &name.namespace)
-                && is(&request.client, &name.name);
+            let wanted =
+                is(&request.client_namespace, &name.namespace) && is(&request.client, &name.name);
             if !wanted {
                 continue;
             }
             let seen = client.seen(query.window, self.interval, now);
-            let heard = client.heard.map(|heard| now.saturating_duration_since(heard));
+            let heard = client
+                .heard
+                .map(|heard| now.saturating_duration_since(heard));
             let reports = heard.is_some_and(|age| age < query.window) || seen.is_current();
             reporters.push(api::Reporter {
                 client: name.to_string(),

@@ -117,7 +117,7 @@ fn nothing_is_kept_of_what_is_no_service() {
         "agent",
         "passthrough",
         "app/shop/web-1:8080",
-        "shop/web:81",
+        "shop/web:8888",
         "shop/nobody:80",
         "pay/web:80",
     ] {
@@ -154,10 +154,19 @@ fn a_report_beyond_every_bound_is_refused_and_its_cluster_named() {
 
 #[test]
 fn a_time_that_is_none_is_refused() {
-    for (seconds, nanos) in [(-1, 0), (0, -1), (0, 1_000_000_000), (86_401, 0), (i64::MAX, 0)] {
+    for (seconds, nanos) in [
+        (-1, 0),
+        (0, -1),
+        (0, 1_000_000_000),
+        (86_401, 0),
+        (i64::MAX, 0),
+    ] {
         let mut wrong = cluster("shop/web:80", Vec::new());
         wrong.load_report_interval = Some(protobuf::Duration { seconds, nanos });
-        check_refused(&[wrong], "cluster \"shop/web:80\": its load_report_interval");
+        check_refused(
+            &[wrong],
+            "cluster \"shop/web:80\": its load_report_interval",
+        );
     }
 }
 
@@ -167,7 +176,11 @@ fn answers_that_took_no_possible_time_are_refused_and_only_the_native_proxy_is_a
     let read = |dialect, value| {
         let mut timed = locality();
         timed.load_metric_stats[0].total_metric_value = value;
-        read(log.state.mesh(), dialect, &[cluster("shop/web:80", vec![timed])])
+        read(
+            log.state.mesh(),
+            dialect,
+            &[cluster("shop/web:80", vec![timed])],
+        )
     };
     for value in [-0.1, f64::NAN, f64::INFINITY, 7.0 * 86_400.5] {
         let why = read(Dialect::Native, value).unwrap_err();

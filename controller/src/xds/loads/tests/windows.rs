@@ -33,7 +33,8 @@ impl Stage {
     }
 
     fn enter(&mut self, client: &str) -> Result<(), NoRoom> {
-        self.table.enter(&Name::new("shop", client), "envoy", self.now)
+        self.table
+            .enter(&Name::new("shop", client), "envoy", self.now)
     }
 
     fn leave(&mut self, client: &str) {
@@ -57,7 +58,8 @@ impl Stage {
             lines: ports.iter().map(line).collect(),
             covers: INTERVAL,
         };
-        self.table.take(&Name::new("shop", client), report, self.now)
+        self.table
+            .take(&Name::new("shop", client), report, self.now)
     }
 
     fn look(&mut self, request: &api::LoadsRequest) -> (Vec<api::Load>, Vec<api::Reporter>, bool) {

@@ -8,8 +8,8 @@ use xds_api::envoy::config::endpoint::v3::{ClusterStats, UpstreamLocalityStats};
 use xds_api::envoy::service::load_stats::v3::load_reporting_service_client::LoadReportingServiceClient;
 use xds_api::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
 use xds_api::load_metrics::SENDS_ALL;
-use xds_api::node::NATIVE_AGENT;
 use xds_api::maille::v1 as api;
+use xds_api::node::NATIVE_AGENT;
 
 use super::stage::{Stage, WEB, claim};
 use super::*;
@@ -79,10 +79,7 @@ impl Client {
 }
 
 /// Waits until what is known is as wanted.
-async fn known(
-    stage: &Stage,
-    wanted: impl Fn(&api::LoadsResponse) -> bool,
-) -> api::LoadsResponse {
+async fn known(stage: &Stage, wanted: impl Fn(&api::LoadsResponse) -> bool) -> api::LoadsResponse {
     let limit = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let known = stage.loads.look(&api::LoadsRequest::default()).unwrap();
