@@ -115,6 +115,7 @@ impl Rest for CertificateValidationContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xds_api::envoy::config::core::v3::ConfigSource;
     use xds_api::google::protobuf::UInt32Value;
 
     #[test]
@@ -133,6 +134,13 @@ mod tests {
         assert!(check(&outliers).is_ok());
         outliers.enforcing_consecutive_gateway_failure = Some(UInt32Value { value: 100 });
         assert!(check(&outliers).is_err());
+        let mut cluster = Cluster {
+            name: "shop/api:80".to_owned(),
+            ..Cluster::default()
+        };
+        assert!(check(&cluster).is_ok());
+        cluster.lrs_server = Some(ConfigSource::default());
+        assert!(check(&cluster).is_err());
         let weighted = LocalityLbEndpoints {
             load_balancing_weight: Some(UInt32Value { value: 1 }),
             ..LocalityLbEndpoints::default()
