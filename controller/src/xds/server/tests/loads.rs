@@ -68,13 +68,17 @@ impl Client {
 
     /// Why the server ends the stream.
     async fn end(mut self) -> Status {
-        loop {
-            match self.answers.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("it ended without a reason"),
-                Err(status) => return status,
+        let ended = async {
+            loop {
+                match self.answers.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ended without a reason"),
+                    Err(status) => return status,
+                }
             }
-        }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+        ended.expect("the server ends the stream")
     }
 }
 
