@@ -5,6 +5,7 @@ pub mod envoy;
 pub mod grpc;
 pub mod objects;
 pub mod operate;
+pub mod stat;
 
 use std::path::PathBuf;
 
@@ -114,6 +115,8 @@ pub enum Command {
     Grpc(grpc::Grpc),
     /// Lists the rules of HTTPRoutes and GRPCRoutes: for each its matches, backends with weights, and timeouts.
     Routes(objects::Routes),
+    /// Shows what was called lately: success rate, requests a second, how long answers took, by service or by client.
+    Stat(stat::Stat),
     /// Saves, inspects and restores snapshots of the whole mesh.
     Snapshot(operate::Snapshot),
     /// Prints the shell's completion script: `source <(maille completions bash)`.

@@ -18,6 +18,7 @@ mod rollout;
 mod routes;
 mod snapshot;
 mod staged;
+mod stat;
 mod status;
 mod token;
 mod told;
@@ -61,6 +62,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Routes(args) => routes::run(args, &open()?, printer).await,
         Command::Envoy(args) => envoy::run(args, printer).await,
         Command::Grpc(args) => grpc::run(args).await,
+        Command::Stat(args) => stat::run(args, &open()?, printer).await,
         Command::Snapshot(args) => snapshot::run(args, open, printer).await,
         Command::Completions(args) => completions::run(args),
         Command::Version(args) => version::run(args, open, printer).await,

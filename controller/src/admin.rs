@@ -20,7 +20,7 @@ mod view;
 pub use author::Author;
 pub use client_status::ClientStatusService;
 pub use cluster::Cluster;
-pub use families::{Choice, ChunkStream, Clients, ClusterCalls, Objects};
+pub use families::{Choice, ChunkStream, Clients, ClusterCalls, Objects, Sight};
 pub use listen::{Listening, Services, serve};
 pub use objects::{MeshObjects, ReadView, Reads};
 pub use server::{AdminService, Families};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tonic::Status;
-use xds_api::maille::v1::{LeaseId, Preview, Proxy};
+use xds_api::maille::v1::{LeaseId, LoadsRequest, LoadsResponse, Preview, Proxy};
 
 use crate::model::{Applied, Command, Proposal, Refusal, RefusalCode, State};
 
@@ -69,6 +69,9 @@ pub trait RosterSource: fmt::Debug + Send + Sync + 'static {
 
     /// What a command would send to them, tried on a state of at least this mesh index.
     fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>>;
+
+    /// What they have reported of their calls.
+    fn loads(&self, request: &LoadsRequest) -> Result<LoadsResponse, Status>;
 }
 
 /// The other controllers, for what is not in the log.
@@ -85,6 +88,12 @@ pub trait Peers: fmt::Debug + Send + Sync + 'static {
         command: Command,
         index: u64,
     ) -> BoxFuture<'static, Vec<(String, Result<Preview, Status>)>>;
+
+    /// What clients have reported of their calls to every other controller, by the controllers' names.
+    fn loads(
+        &self,
+        request: LoadsRequest,
+    ) -> BoxFuture<'static, Vec<(String, Result<LoadsResponse, Status>)>>;
 }
 
 impl From<AgreementError> for Status {

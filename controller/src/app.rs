@@ -11,6 +11,7 @@ mod gauges;
 mod hardening;
 mod inspect;
 mod live;
+mod loads;
 mod mesh_port;
 mod newcomer;
 mod ports;

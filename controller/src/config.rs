@@ -57,6 +57,8 @@ pub struct Config {
     pub accept_burst: u32,
     /// Streams above the controllers' mean that stay where they are.
     pub move_streams_above: u32,
+    /// How often clients are asked what they counted of their calls, seconds.
+    pub load_report_seconds: u64,
     /// How long a workload's certificate lives, seconds.
     pub leaf_lifetime_seconds: u64,
     /// A root brought along instead of one made at bootstrap.

@@ -518,6 +518,14 @@ impl Peers for Raft {
         let raft = self.clone();
         Box::pin(async move { raft.ask_previews(&command, index).await })
     }
+
+    fn loads(
+        &self,
+        request: proto::LoadsRequest,
+    ) -> BoxFuture<'static, Vec<(String, Result<proto::LoadsResponse, CallStatus>)>> {
+        let raft = self.clone();
+        Box::pin(async move { raft.ask_loads(&request).await })
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 mod bounded;
 mod labels;
+mod loads;
 mod requests;
 
 pub use labels::{
     AuthorizationLabels, ClusterLabels, ConnectionLabels, DetectLabels, Direction, ErrorLabels,
     HandshakeLabels, RequestLabels, RetryLabels,
 };
+pub use loads::{ClusterCounts, ClusterLoad, Counts, Flight, Load, Loads, Opened, is_failure};
 pub use requests::RequestMetrics;
 
 use bounded::Bounded;
@@ -45,6 +47,7 @@ impl MetricConstructor<Histogram> for LatencyHistogram {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     families: Arc<Families>,
+    loads: Loads,
 }
 
 #[derive(Debug)]
@@ -140,7 +143,13 @@ impl Metrics {
             .unwrap_or_else(PoisonError::into_inner) = registry;
         Self {
             families: Arc::new(families),
+            loads: Loads::default(),
         }
+    }
+
+    /// What is counted for load reports.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// Lets another part of the process add its own metrics.

@@ -5,6 +5,7 @@
 pub mod generated;
 pub mod issuance;
 pub mod join_token;
+pub mod load_metrics;
 
 pub mod mesh_version;
 pub mod spiffe;

@@ -24,6 +24,13 @@ pub fn bootstrap(settings: &Settings, service_account: &str, admin_port: u16) ->
             "lds_config": by_ads,
             "cds_config": by_ads,
         },
+        "cluster_manager": {
+            "load_stats_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [agent_service()],
+            },
+        },
         "static_resources": {"clusters": [agent_cluster(settings)]},
         "admin": {
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}},

@@ -11,9 +11,9 @@ use tonic::{Status, async_trait};
 use xds_api::envoy::service::status::v3::ClientConfig;
 use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AwaitLiveResponse, DeleteRequest, DeleteResponse, GetRequest,
-    GetResponse, MembersResponse, Preview, ProxiesResponse, RemoveMemberRequest,
-    RemoveMemberResponse, SnapshotChunk, StatusResponse, TransferLeadershipRequest,
-    TransferLeadershipResponse,
+    GetResponse, LoadsRequest, LoadsResponse, MembersResponse, Preview, ProxiesResponse,
+    RemoveMemberRequest, RemoveMemberResponse, SnapshotChunk, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;
@@ -24,6 +24,9 @@ pub type ChunkStream = Pin<Box<dyn Stream<Item = Result<SnapshotChunk, Status>> 
 
 /// Which clients are asked for, by their nodes: `<namespace>/<workload>`.
 pub type Choice = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Whether something of a namespace may be shown to whoever asks.
+pub type Sight = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The mesh's objects.
 #[async_trait]
@@ -85,6 +88,8 @@ pub trait Clients: Debug + Send + Sync + 'static {
         choice: Choice,
         contents: bool,
     ) -> Result<(Vec<ClientConfig>, u32), Status>;
+    /// What clients reported of their calls to any controller, as far as whoever asks may see it.
+    async fn loads(&self, request: LoadsRequest, sees: Sight) -> Result<LoadsResponse, Status>;
     /// Open streams at this controller.
     fn streams(&self) -> u32;
     /// SHA-256 over name and version of each native resource of this state, by type, hex.

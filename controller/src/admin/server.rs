@@ -10,10 +10,11 @@ use xds_api::maille::v1::{
     ApplyRequest, ApplyResponse, AuthorityRequest, AuthorityResponse, AwaitLiveRequest,
     AwaitLiveResponse, CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse,
     GetRequest, GetResponse, IssuanceLogRequest, ListTokensRequest, ListTokensResponse,
-    MembersRequest, MembersResponse, MoveRolloutRequest, MoveRolloutResponse, PreviewRequest,
-    PreviewResponse, ProxiesRequest, ProxiesResponse, RemoveMemberRequest, RemoveMemberResponse,
-    RevokeTokenRequest, RevokeTokenResponse, SaveSnapshotRequest, StageRequest, StageResponse,
-    StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    LoadsRequest, LoadsResponse, MembersRequest, MembersResponse, MoveRolloutRequest,
+    MoveRolloutResponse, PreviewRequest, PreviewResponse, ProxiesRequest, ProxiesResponse,
+    RemoveMemberRequest, RemoveMemberResponse, RevokeTokenRequest, RevokeTokenResponse,
+    SaveSnapshotRequest, StageRequest, StageResponse, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse,
 };
 
 use super::Author;
@@ -282,6 +283,16 @@ impl Admin for AdminService {
         let limit = Duration::from_millis(u64::from(request.limit_millis)).min(AWAIT_LIMIT);
         let sees = Box::new(move |node: &str| author.sees_node(node));
         let answer = self.clients.await_live(request.index, limit, sees).await;
+        answer.map(Response::new)
+    }
+
+    async fn loads(
+        &self,
+        request: Request<LoadsRequest>,
+    ) -> Result<Response<LoadsResponse>, Status> {
+        let author = self.author(&request, Role::Viewer)?;
+        let sees = Box::new(move |namespace: &str| author.sees(namespace));
+        let answer = self.clients.loads(request.into_inner(), sees).await;
         answer.map(Response::new)
     }
 

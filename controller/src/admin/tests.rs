@@ -107,6 +107,9 @@ impl Clients for Absent {
     async fn client_status(&self, _: Choice, _: bool) -> Result<(Vec<ClientConfig>, u32), Status> {
         absent()
     }
+    async fn loads(&self, _: LoadsRequest, _: Sight) -> Result<LoadsResponse, Status> {
+        absent()
+    }
     fn streams(&self) -> u32 {
         7
     }

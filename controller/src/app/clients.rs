@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tonic::{Status, async_trait};
 use xds_api::envoy::service::status::v3::ClientConfig;
-use xds_api::maille::v1::{AwaitLiveResponse, Preview, ProxiesResponse, Proxy, ReadState};
+use xds_api::maille::v1::{
+    AwaitLiveResponse, LoadsRequest, LoadsResponse, Preview, ProxiesResponse, Proxy, ReadState,
+};
 
-use super::{live, preview};
-use crate::admin::{Choice, Clients};
+use super::{live, loads, preview};
+use crate::admin::{Choice, Clients, Sight};
 use crate::agreement::{Agreement, Peers};
 use crate::model::{Command, State};
 use crate::raft::Raft;
-use crate::xds::{Hashes, Xds};
+use crate::xds::{Hashes, LoadReports, Xds};
 
 /// How long the xDS side may take to follow the state that is asked about: it publishes every 10 ms.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
@@ -25,14 +27,21 @@ const LIVE_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct AllClients {
     xds: Xds,
+    loads: LoadReports,
     raft: Raft,
     agreement: Arc<dyn Agreement>,
 }
 
 impl AllClients {
-    pub(super) fn new(xds: Xds, raft: Raft, agreement: Arc<dyn Agreement>) -> Self {
+    pub(super) fn new(
+        xds: Xds,
+        loads: LoadReports,
+        raft: Raft,
+        agreement: Arc<dyn Agreement>,
+    ) -> Self {
         Self {
             xds,
+            loads,
             raft,
             agreement,
         }
@@ -132,6 +141,20 @@ impl Clients for AllClients {
         contents: bool,
     ) -> Result<(Vec<ClientConfig>, u32), Status> {
         self.xds.client_status(choice, contents).await
+    }
+
+    async fn loads(&self, request: LoadsRequest, sees: Sight) -> Result<LoadsResponse, Status> {
+        let mut all = loads::Merged::new(self.loads.look(&request)?);
+        let (others, streams) =
+            futures_util::future::join(Peers::loads(&self.raft, request.clone()), self.all()).await;
+        for (controller, answer) in others {
+            match answer {
+                Ok(loads) => all.add(loads),
+                Err(status) => all.silent(controller, &status),
+            }
+        }
+        all.connected(&request, streams);
+        all.seen_by(sees)
     }
 
     fn streams(&self) -> u32 {

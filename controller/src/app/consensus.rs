@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tonic::Status;
 use tracing::{error, info};
-use xds_api::maille::v1::{Preview, Proxy};
+use xds_api::maille::v1::{LoadsRequest, LoadsResponse, Preview, Proxy};
 
 use super::{Engine, Failure};
 use crate::agreement::RosterSource;
@@ -20,7 +20,7 @@ use crate::store::directory::Directory;
 use crate::store::log::OnFailure;
 use crate::store::media::Disk;
 use crate::supervise::Supervisor;
-use crate::xds::Xds;
+use crate::xds::{LoadReports, Xds};
 
 /// As `app::EXIT_CODES` says.
 const EXIT_REFUSED: i32 = 3;
@@ -58,9 +58,9 @@ impl Consensus {
     }
 
     /// Peers may ask for what is not in the log.
-    pub(super) fn answer_peers(&self, leases: Leases, xds: Xds) {
+    pub(super) fn answer_peers(&self, leases: Leases, xds: Xds, loads: LoadReports) {
         self.raft.take_leases(Arc::new(leases));
-        self.raft.name_clients(Arc::new(Roster(xds)));
+        self.raft.name_clients(Arc::new(Roster { xds, loads }));
     }
 }
 
@@ -171,19 +171,26 @@ pub(super) fn failure(failure: RaftError) -> Failure {
 
 /// This controller's xDS clients, for the others.
 #[derive(Debug)]
-struct Roster(Xds);
+struct Roster {
+    xds: Xds,
+    loads: LoadReports,
+}
 
 impl RosterSource for Roster {
     fn proxies(&self) -> Vec<Proxy> {
-        self.0.proxies()
+        self.xds.proxies()
     }
 
     fn streams(&self) -> usize {
-        self.0.streams()
+        self.xds.streams()
     }
 
     fn preview(&self, command: Command, index: u64) -> BoxFuture<'static, Result<Preview, Status>> {
-        let xds = self.0.clone();
+        let xds = self.xds.clone();
         Box::pin(async move { xds.preview(command, index).await })
+    }
+
+    fn loads(&self, request: &LoadsRequest) -> Result<LoadsResponse, Status> {
+        self.loads.look(request)
     }
 }

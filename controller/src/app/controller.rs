@@ -27,7 +27,7 @@ use crate::peer_ca::{self, Secrets};
 use crate::registration::{Leases, RegistrationService};
 use crate::supervise::Supervisor;
 use crate::telemetry::{self, Metrics};
-use crate::xds::Xds;
+use crate::xds::{LoadReports, Xds};
 
 /// Runs a controller until it is told to stop.
 pub(super) fn run(config: Config, engine: Engine) -> Result<(), Failure> {
@@ -135,7 +135,14 @@ async fn start(
     let audit = Audit::new(&metrics);
     let stage = supervisor.stage("xds");
     let xds = Xds::start(&stage, Arc::clone(&agreement), &config.name, &metrics);
-    consensus.answer_peers(leases, xds.clone());
+    let loads = LoadReports::new(
+        &stage,
+        agreement.state(),
+        &config.name,
+        Duration::from_secs(config.load_report_seconds),
+        &metrics,
+    );
+    consensus.answer_peers(leases, xds.clone(), loads.clone());
     spread::watch(
         &stage,
         xds.clone(),
@@ -144,6 +151,7 @@ async fn start(
     );
     let routes = xds
         .add_to(Routes::default())
+        .add_service(loads.server())
         .add_service(IdentityService::server(
             authority.clone(),
             config.secrets.clone(),
@@ -166,7 +174,12 @@ async fn start(
             config.name.clone(),
         )),
         cluster: Arc::new(Cluster::new(consensus.raft.clone(), &config.name)),
-        clients: Arc::new(AllClients::new(xds, consensus.raft.clone(), agreement)),
+        clients: Arc::new(AllClients::new(
+            xds,
+            loads,
+            consensus.raft.clone(),
+            agreement,
+        )),
         authority,
     };
     let clients = Arc::clone(&families.clients);

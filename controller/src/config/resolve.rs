@@ -1,6 +1,7 @@
 //! From the file's text to a `Config`: defaults, checks of each field, and checks between fields.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const ACCEPT_BURST: u32 = 1_000;
 const POD_CREDENTIALS: &str = "pod";
 /// Streams above the mean, and a fifth of it: a move costs a handshake, and what a few more cost a controller cannot be measured.
 const MOVE_STREAMS_ABOVE: u32 = 10;
+/// Clients report what they counted of their calls so often, in seconds: a rate over a minute is then of six reports.
+const LOAD_REPORT_SECONDS: u64 = 10;
+/// More often gRPC does not report; more seldom the usual window of a minute would be of one report.
+const LOAD_REPORT_RANGE: RangeInclusive<u64> = 1..=60;
 /// A name stands in certificates and on the wire.
 const MAX_NAME: usize = 63;
 /// SPIFFE-ID, section 2.1.
@@ -83,6 +88,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
     let accept_burst = read_count(&mut file, "acceptBurst", ACCEPT_BURST, mistakes);
     let move_streams_above =
         read_count(&mut file, "moveStreamsAbove", MOVE_STREAMS_ABOVE, mistakes);
+    let load_report_seconds = read_load_report_seconds(&mut file, mistakes);
     let leaf_lifetime = read_leaf_lifetime(&mut file, mistakes);
     let root = read_root(&mut file, mistakes);
     let kubernetes = read_kubernetes(&mut file, mistakes);
@@ -104,6 +110,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
             "acceptPerSecond",
             "acceptBurst",
             "moveStreamsAbove",
+            "loadReportSeconds",
             "leafLifetime",
             "root",
             "kubernetes",
@@ -130,6 +137,7 @@ fn read(mut file: Fields, mistakes: &mut Mistakes) -> Option<Config> {
         accept_per_second,
         accept_burst,
         move_streams_above,
+        load_report_seconds,
         leaf_lifetime_seconds: leaf_lifetime.as_secs(),
         root,
         kubernetes,
@@ -369,6 +377,20 @@ fn read_count(file: &mut Fields, name: &'static str, default: u32, mistakes: &mu
             default
         }
     }
+}
+
+fn read_load_report_seconds(file: &mut Fields, mistakes: &mut Mistakes) -> u64 {
+    let Some(At { field, line, value }) = file.number("loadReportSeconds", mistakes) else {
+        return LOAD_REPORT_SECONDS;
+    };
+    if LOAD_REPORT_RANGE.contains(&value) {
+        return value;
+    }
+    let (least, most) = LOAD_REPORT_RANGE.into_inner();
+    let text =
+        format!("is {value}; use {least} to {most}, or leave it out for {LOAD_REPORT_SECONDS}");
+    mistakes.add(field, line, text);
+    LOAD_REPORT_SECONDS
 }
 
 fn read_leaf_lifetime(file: &mut Fields, mistakes: &mut Mistakes) -> Duration {

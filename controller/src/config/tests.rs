@@ -99,6 +99,11 @@ fn relations_between_fields_are_checked() {
             "bootstrapExpect: 1\nmoveStreamsAbove: 0",
             "is 0; use 1 or more, or leave it out for 10",
         ),
+        (
+            "bootstrapExpect: 1\nloadReportSeconds: 0",
+            "is 0; use 1 to 60, or leave it out for 10",
+        ),
+        ("bootstrapExpect: 1\nloadReportSeconds: 61", "use 1 to 60"),
         ("bootstrapExpect: 1\nsnapshotEvery: 0", "must be 1 or more"),
         (
             "bootstrapExpect: 1\nkubernetes: {credentials: token}",

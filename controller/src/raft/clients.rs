@@ -14,6 +14,8 @@ use crate::model::Command;
 
 /// How long another controller may take to name its clients.
 const ROSTER_LIMIT: Duration = Duration::from_secs(1);
+/// How long another controller may take to say what was reported to it: it has that in memory.
+const LOADS_LIMIT: Duration = Duration::from_secs(2);
 /// How long another controller may take to find out what a change would send: it waits for its own state and for its streams, two seconds each.
 const PREVIEW_LIMIT: Duration = Duration::from_secs(5);
 
@@ -35,17 +37,42 @@ impl Raft {
         command: &Command,
         index: u64,
     ) -> Vec<(String, Result<proto::Preview, Status>)> {
+        let bytes = command.encode();
+        let previews = self
+            .named_others()
+            .into_iter()
+            .map(async |(name, core, id)| {
+                let asked = self.preview_of(core, id, bytes.clone(), index).await;
+                (name, asked)
+            });
+        futures_util::future::join_all(previews).await
+    }
+
+    /// What clients reported of their calls to every other controller, by the controllers' names.
+    pub(super) async fn ask_loads(
+        &self,
+        request: &proto::LoadsRequest,
+    ) -> Vec<(String, Result<proto::LoadsResponse, Status>)> {
+        let bytes = bytes::Bytes::from(request.encode_to_vec());
+        let answers = self
+            .named_others()
+            .into_iter()
+            .map(async |(name, core, id)| {
+                let asked = self.loads_of(core, id, bytes.clone()).await;
+                (name, asked)
+            });
+        futures_util::future::join_all(answers).await
+    }
+
+    /// Every other controller, with its name.
+    fn named_others(&self) -> Vec<(String, Arc<Core>, NodeId)> {
         let state = self.state().borrow().clone();
         let name = |id: NodeId| match state.members().get(&id) {
             Some(member) => member.name.clone(),
             None => format!("node {id}"),
         };
-        let bytes = command.encode();
-        let previews = self.others().map(async |(core, id)| {
-            let asked = self.preview_of(core, id, bytes.clone(), index).await;
-            (name(id), asked)
-        });
-        futures_util::future::join_all(previews).await
+        let others = self.others();
+        others.map(|(core, id)| (name(id), core, id)).collect()
     }
 
     fn others(&self) -> impl Iterator<Item = (Arc<Core>, NodeId)> {
@@ -98,7 +125,6 @@ impl Raft {
         index: u64,
     ) -> Result<proto::Preview, Status> {
         let called = self.within(|| core.call(node));
-        let gone = || Status::unavailable("it is no member any more");
         let (mut client, envelope) = called.ok_or_else(gone)?;
         let mut request = tonic::Request::new(proto::PreviewHereRequest {
             envelope: Some(envelope),
@@ -107,7 +133,32 @@ impl Raft {
         });
         request.set_timeout(PREVIEW_LIMIT);
         let answer = client.preview_here(request).await?.into_inner();
-        proto::Preview::decode(answer.preview)
-            .map_err(|error| Status::internal(format!("its answer cannot be read: {error}")))
+        proto::Preview::decode(answer.preview).map_err(unreadable)
     }
+
+    async fn loads_of(
+        &self,
+        core: Arc<Core>,
+        node: NodeId,
+        request: bytes::Bytes,
+    ) -> Result<proto::LoadsResponse, Status> {
+        let called = self.within(|| core.call(node));
+        let (mut client, envelope) = called.ok_or_else(gone)?;
+        let mut request = tonic::Request::new(proto::LoadsHereRequest {
+            envelope: Some(envelope),
+            request,
+        });
+        request.set_timeout(LOADS_LIMIT);
+        let answer = client.loads_here(request).await?.into_inner();
+        proto::LoadsResponse::decode(answer.loads).map_err(unreadable)
+    }
+}
+
+fn gone() -> Status {
+    Status::unavailable("it is no member any more")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it away")]
+fn unreadable(error: prost::DecodeError) -> Status {
+    Status::internal(format!("its answer cannot be read: {error}"))
 }

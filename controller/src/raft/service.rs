@@ -454,6 +454,22 @@ impl Peer for Service {
         }))
     }
 
+    async fn loads_here(
+        &self,
+        request: Request<proto::LoadsHereRequest>,
+    ) -> Result<Response<proto::LoadsHereResponse>, Status> {
+        self.member(
+            request.get_ref().envelope.as_ref(),
+            request.extensions().get(),
+        )?;
+        let asked = <proto::LoadsRequest as prost::Message>::decode(request.into_inner().request)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let loads = self.clients()?.loads(&asked)?;
+        Ok(Response::new(proto::LoadsHereResponse {
+            loads: prost::Message::encode_to_vec(&loads).into(),
+        }))
+    }
+
     /// `hash` is the number of the first record wanted, as eight big-endian bytes.
     async fn fetch_segment(
         &self,

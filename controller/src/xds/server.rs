@@ -4,11 +4,11 @@
 //! The response side is written by hand, as an HTTP body of shared bytes: a resource that goes to a thousand streams is
 //! encoded once, and a large one is not even copied.
 
-mod admission;
+pub(super) mod admission;
 mod frames;
 mod gate;
 mod metrics;
-mod open;
+pub(super) mod open;
 mod preview;
 mod questions;
 mod request;

@@ -13,7 +13,7 @@ use crate::registration;
 use crate::snapshot::{Directory, Snapshot};
 use crate::supervise::{Endings, Readiness, Tasks, tasks};
 use crate::telemetry::LogLevel;
-use crate::xds::{self, Xds};
+use crate::xds::{self, Workload, Xds};
 use crate::{files, health};
 use anyhow::Context;
 use std::sync::Arc;
@@ -85,6 +85,17 @@ impl Common {
         })
     }
 
+    /// Tells the control plane what was called.
+    pub(super) fn report_loads(&self) {
+        xds::report(
+            self.controllers.clone(),
+            workload(&self.config),
+            self.identity.clone(),
+            self.metrics.loads().clone(),
+            &self.tasks,
+        );
+    }
+
     /// Answers the names of the mesh.
     pub(super) async fn start_dns(&self) -> anyhow::Result<()> {
         let binds = &self.config.listen.dns;
@@ -130,6 +141,14 @@ impl Common {
     }
 }
 
+fn workload(config: &Config) -> Workload {
+    Workload {
+        namespace: config.workload.namespace.to_string(),
+        name: config.workload.name.to_string(),
+        locality: config.workload.locality.clone(),
+    }
+}
+
 fn start_xds(
     config: &Config,
     controllers: &Controllers,
@@ -139,9 +158,7 @@ fn start_xds(
 ) -> Xds {
     let settings = xds::Settings {
         controllers: controllers.clone(),
-        namespace: config.workload.namespace.to_string(),
-        workload: config.workload.name.to_string(),
-        locality: config.workload.locality.clone(),
+        workload: workload(config),
         directory: config.data_directory.clone(),
     };
     xds::start(settings, identity.clone(), publish, tasks)

@@ -30,6 +30,7 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
         tasks: common.tasks.clone(),
     };
     data_path.start(work, waits.listeners)?;
+    common.report_loads();
     common.start_dns().await?;
     common.tasks.spawn(ready_when_told(
         common.identity.clone(),

@@ -2,7 +2,7 @@
 
 use super::body::BodyError;
 use super::retry::grpc_status;
-use crate::metrics::RequestMetrics;
+use crate::metrics::{Flight, RequestMetrics, is_failure};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
@@ -22,6 +22,8 @@ pub struct Watch {
     grpc_status: Option<u32>,
     started: Instant,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The try that was answered.
+    flight: Option<Flight>,
     /// Leases and permits, given back at the end.
     _held: Option<Box<dyn Any + Send>>,
 }
@@ -41,6 +43,7 @@ impl Watch {
             grpc_status: grpc.then(|| grpc_status(response.headers())).flatten(),
             started,
             deadline: None,
+            flight: None,
             _held: None,
         }
     }
@@ -48,6 +51,12 @@ impl Watch {
     /// The body must have ended by then.
     pub fn until(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+        self
+    }
+
+    /// Counts the try that was answered with it.
+    pub fn counting(mut self, flight: Flight) -> Self {
+        self.flight = Some(flight);
         self
     }
 
@@ -66,11 +75,20 @@ impl Watch {
 
     /// Looks at what the body brought.
     pub(super) fn saw(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
-        if let Some(Ok(frame)) = frame
-            && self.grpc
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.grpc_status = grpc_status(trailers);
+        match frame {
+            Some(Ok(frame)) if self.grpc => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.grpc_status = grpc_status(trailers);
+                }
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(_)) => self.fail(),
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.failed();
         }
     }
 }
@@ -78,6 +96,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.metrics.finished(self.status, self.started.elapsed());
+        if self.grpc_status.is_some_and(is_failure) {
+            self.fail();
+        }
         if self.grpc {
             // Without a status the call was cut off: UNKNOWN, as gRPC clients see it.
             self.metrics.grpc(self.grpc_status.unwrap_or(2));

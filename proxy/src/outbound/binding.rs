@@ -2,9 +2,11 @@
 
 use super::target::Target;
 use crate::balance::Balancer;
-use crate::metrics::{Direction, RequestLabels, RequestMetrics};
+use crate::metrics::{ClusterLoad, Direction, RequestLabels, RequestMetrics};
 use crate::shared::Shared;
-use crate::snapshot::{Backends, Listener, Locality, Route, RouteAction, Routes, Snapshot};
+use crate::snapshot::{
+    Backends, Endpoint, Listener, Locality, Route, RouteAction, Routes, Snapshot,
+};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,7 @@ pub(super) struct BoundBackend {
     pub(super) cluster: Option<Arc<Cluster>>,
     name: Arc<str>,
     pub(super) requests: Arc<RequestMetrics>,
+    pub(super) load: Arc<ClusterLoad>,
 }
 
 impl BoundRoutes {
@@ -164,7 +167,8 @@ impl Bindings {
             match (&backend.cluster, now) {
                 (Some(balancer), Some((cluster, endpoints))) => {
                     balancer.refresh(cluster, endpoints, |endpoint| {
-                        Target::new(endpoint, cluster.connect_timeout, &self.shared)
+                        let load = backend.load.locality(&endpoint.locality);
+                        Target::new(endpoint, cluster.connect_timeout, &self.shared, load)
                     });
                     true
                 }
@@ -193,11 +197,13 @@ impl Bindings {
                 let cluster = self.cluster(known, &backend.cluster, snapshot);
                 let requests = self.requests(&service, route, &backend.cluster);
                 let name = backend.cluster.clone();
+                let load = self.shared.metrics.loads().cluster(&name);
                 Some(BoundBackend {
                     until,
                     cluster,
                     name,
                     requests,
+                    load,
                 })
             };
             backends.backends.iter().scan(0, bind).collect::<Vec<_>>()
@@ -245,7 +251,11 @@ impl Bindings {
     ) -> Option<Arc<Cluster>> {
         let cluster = snapshot.clusters.get(name)?;
         let endpoints = snapshot.endpoints.get(name)?;
-        let make = |endpoint: &_| Target::new(endpoint, cluster.connect_timeout, &self.shared);
+        let load = self.shared.metrics.loads().cluster(name);
+        let make = |endpoint: &Endpoint| {
+            let load = load.locality(&endpoint.locality);
+            Target::new(endpoint, cluster.connect_timeout, &self.shared, load)
+        };
         if let Some(balancer) = known.clusters.get(name) {
             balancer.refresh(cluster, endpoints, make);
             return Some(balancer.clone());

@@ -4,7 +4,7 @@ use super::binding::{BoundBackend, Cluster, choose};
 use super::target::{OpaqueError, Target};
 use super::{Outbound, binding::Bound};
 use crate::balance::{Lease, Outcome, Permit};
-use crate::metrics::{ConnectionLabels, Direction};
+use crate::metrics::{ConnectionLabels, Direction, Opened};
 use crate::net;
 use crate::shared::Shared;
 use crate::tcp::{Upstream, relay};
@@ -28,6 +28,7 @@ pub(super) struct Connected {
 pub(super) struct Held {
     lease: Lease<Target>,
     _permit: Permit,
+    _opened: Opened,
 }
 
 /// Connects to one of the service's endpoints.
@@ -53,6 +54,7 @@ pub(super) async fn connect(bound: &Bound, key: u64) -> Result<Connected, Opaque
         match connected {
             Ok(upstream) => {
                 let held = Held {
+                    _opened: lease.state.kept.load.opened(),
                     lease,
                     _permit: permit,
                 };
@@ -78,6 +80,7 @@ fn report(cluster: &Cluster, lease: &Lease<Target>, connected: bool) {
         Outcome::Success
     } else {
         lease.failed(now);
+        lease.state.kept.load.unopened();
         Outcome::GatewayFailure
     };
     cluster.report(&lease.state, outcome, now);

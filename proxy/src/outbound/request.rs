@@ -8,7 +8,7 @@ use crate::http::{
     Asked, Body, FORWARDED_CLIENT, Failure, Replay, Unserved, Upgrade, Watch, backoff, change,
     clean_response, forget_hops, is_gateway_error, redirect, rewrite, select, worth_retrying,
 };
-use crate::metrics::{Direction, RequestMetrics};
+use crate::metrics::{Direction, Flight, RequestMetrics};
 use crate::snapshot::{
     Balancing, DirectResponse, Forward, HashKey, RetryPolicy, Route, RouteAction,
 };
@@ -22,10 +22,17 @@ use tokio::time::Instant;
 /// Endpoints that one try is taken to, as long as the request never left.
 const ENDPOINTS: usize = 3;
 
-/// A response, and whose it is.
-type Served = (Response<Body>, Lease<Target>);
-/// A response, and what is given back once it has ended.
-type Answer = (Response<Body>, (Lease<Target>, Permit));
+/// A response, and the try that it answers.
+type Served = (Response<Body>, Try);
+/// The same, and what is given back once it has ended.
+type Answer = (Response<Body>, Try, Permit);
+
+/// A request at an endpoint.
+#[derive(Debug)]
+struct Try {
+    lease: Lease<Target>,
+    flight: Flight,
+}
 
 /// Answers one request.
 pub(super) async fn answer(connection: &Connection, mut request: Request<Body>) -> Response<Body> {
@@ -85,14 +92,16 @@ async fn lead<'a>(
         deadline: forward.timeout.map(|timeout| started + timeout),
     };
     let answered = call.run(parts, body).await;
-    let (mut response, held) = answered.map_err(|failure| (&backend.requests, failure))?;
+    let (mut response, Try { lease, flight }, permit) =
+        answered.map_err(|failure| (&backend.requests, failure))?;
     clean_response(&mut response);
     let headers = response.headers_mut();
     change(headers, &forward.backends.backends[number].response_headers);
     change(headers, &route.response_headers);
     let watch = Watch::new(backend.requests.clone(), &response, asked.grpc, started)
         .until(call.deadline)
-        .holding(held);
+        .counting(flight)
+        .holding((lease, permit));
     Ok(response.map(|body| body.watched(watch)))
 }
 
@@ -132,7 +141,10 @@ struct Call<'a> {
 impl Call<'_> {
     async fn run(&self, mut parts: Parts, body: Body) -> Result<Answer, Failure> {
         let cluster = self.backend.cluster.as_deref().ok_or(Failure::NoBackend)?;
-        let permit = cluster.request().map_err(|_| Failure::Overloaded)?;
+        let permit = cluster.request().map_err(|_| {
+            self.backend.load.dropped();
+            Failure::Overloaded
+        })?;
         let key = self.key(cluster, &parts);
         self.alter(&mut parts)?;
         let upgrade = parts.extensions.get::<Upgrade>().is_some();
@@ -141,19 +153,19 @@ impl Call<'_> {
                 Some(policy) if !upgrade => self.tries(cluster, policy, parts, body, key).await,
                 _ => {
                     let request = Request::from_parts(parts, body);
-                    let (result, lease) =
+                    let (result, served) =
                         reach(cluster, request, key, &mut Vec::new(), None).await?;
-                    result.map(|response| (response, lease))
+                    result.map(|response| (response, served))
                 }
             }
         };
-        let (response, lease) = match self.deadline {
+        let (response, served) = match self.deadline {
             None => trying.await?,
             Some(deadline) => tokio::time::timeout_at(deadline, trying)
                 .await
                 .map_err(|_| Failure::Timeout)??,
         };
-        Ok((response, (lease, permit)))
+        Ok((response, served, permit))
     }
 
     /// What the route changes of the request.
@@ -205,7 +217,7 @@ impl Call<'_> {
         loop {
             let body = replay.as_ref().map_or_else(Body::empty, Replay::body);
             let request = Request::from_parts(parts.clone(), body);
-            let (result, lease) = reach(cluster, request, key, &mut tried, Some(policy)).await?;
+            let (result, served) = reach(cluster, request, key, &mut tried, Some(policy)).await?;
             if number > 0
                 && result
                     .as_ref()
@@ -216,21 +228,21 @@ impl Call<'_> {
             // Also without the budget's last permit: an earlier retry of this request has ended.
             drop(permit.take());
             if number >= policy.limit || !worth_retrying(policy, &result) {
-                return Ok((result?, lease));
+                return Ok((result?, served));
             }
             if replay.as_ref().is_some_and(|replay| !replay.repeatable()) {
                 self.count("body_too_large");
-                return Ok((result?, lease));
+                return Ok((result?, served));
             }
             permit = cluster.retry();
             if permit.is_none() {
                 self.count("refused_by_budget");
-                return Ok((result?, lease));
+                return Ok((result?, served));
             }
             self.count("sent");
             number += 1;
-            tried.push(lease.state.clone());
-            drop((result, lease));
+            tried.push(served.lease.state.clone());
+            drop((result, served));
             tokio::time::sleep(backoff(policy, number, rand::random())).await;
         }
     }
@@ -253,20 +265,20 @@ async fn reach(
     key: u64,
     tried: &mut Vec<Arc<EndpointState<Target>>>,
     policy: Option<&RetryPolicy>,
-) -> Result<(Result<Response<Body>, Failure>, Lease<Target>), Failure> {
+) -> Result<(Result<Response<Body>, Failure>, Try), Failure> {
     let mut unsent = 0;
     loop {
-        let (result, lease) = attempt(cluster, request, key, tried, policy).await?;
+        let (result, served) = attempt(cluster, request, key, tried, policy).await?;
         match result {
             Err(Unserved::Unsent(again, failure)) if failure.of_endpoint() => {
                 unsent += 1;
-                tried.push(lease.state.clone());
+                tried.push(served.lease.state.clone());
                 if unsent >= ENDPOINTS || !cluster.has_other(tried) {
-                    return Ok((Err(failure), lease));
+                    return Ok((Err(failure), served));
                 }
                 request = *again;
             }
-            result => return Ok((result.map_err(|unserved| unserved.failure()), lease)),
+            result => return Ok((result.map_err(|unserved| unserved.failure()), served)),
         }
     }
 }
@@ -278,10 +290,11 @@ async fn attempt(
     key: u64,
     tried: &[Arc<EndpointState<Target>>],
     policy: Option<&RetryPolicy>,
-) -> Result<(Result<Response<Body>, Unserved>, Lease<Target>), Failure> {
+) -> Result<(Result<Response<Body>, Unserved>, Try), Failure> {
     let lease = cluster
         .pick(Instant::now(), key, tried)
         .ok_or(Failure::NoEndpoint)?;
+    let mut flight = Flight::begin(&lease.state.kept.load, Instant::now());
     let queue = || {
         let permit = cluster.pending().map_err(|_| Failure::Overloaded)?;
         Ok(Connecting {
@@ -308,7 +321,10 @@ async fn attempt(
         }
         cluster.report(&lease.state, outcome, now);
     }
-    Ok((result, lease))
+    if let Ok(response) = &result {
+        flight.answered(Instant::now(), !response.status().is_server_error());
+    }
+    Ok((result, Try { lease, flight }))
 }
 
 /// A request that waits for a connection.

@@ -1,6 +1,7 @@
 //! What is kept with an endpoint: the way to it.
 
 use crate::http::{Application, Body, Failure, Unserved, exchange};
+use crate::metrics::Load;
 use crate::net::ConnectError;
 use crate::shared::Shared;
 use crate::snapshot::{Endpoint, MeshForm};
@@ -15,9 +16,17 @@ use std::time::Duration;
 /// Connections that may turn out to be closing before one takes the stream.
 const LEASES: usize = 4;
 
+/// One endpoint: the way to it, and where calls to it are counted.
+#[derive(Debug)]
+pub(super) struct Target {
+    way: Way,
+    /// Of the locality that the endpoint had when it came.
+    pub(super) load: Arc<Load>,
+}
+
 /// The way to one endpoint.
 #[derive(Debug)]
-pub(super) enum Target {
+enum Way {
     /// By `maille/1`. Never in plain text.
     Mesh {
         peer: Box<Peer>,
@@ -55,7 +64,57 @@ pub(super) enum OpaqueError {
 }
 
 impl Target {
-    pub(super) fn new(endpoint: &Endpoint, connect_limit: Duration, shared: &Shared) -> Self {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        connect_limit: Duration,
+        shared: &Shared,
+        load: Arc<Load>,
+    ) -> Self {
+        Self {
+            way: Way::new(endpoint, connect_limit, shared),
+            load,
+        }
+    }
+
+    /// Sends a request. `queue` is asked before it waits for a connection.
+    pub(super) async fn exchange<Q>(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+        queue: impl Fn() -> Result<Q, Failure>,
+    ) -> Result<Response<Body>, Unserved> {
+        match &self.way {
+            Way::Mesh { peer, port, tasks } => {
+                exchange(peer, limit, tasks, Some(port), request, queue).await
+            }
+            Way::Foreign { application, .. } | Way::Plain(application) => {
+                application.exchange(request, queue).await
+            }
+        }
+    }
+
+    /// Opens an opaque connection. `connected` is called when there is one to the proxy of a meshed endpoint.
+    pub(super) async fn connect(
+        &self,
+        limit: Duration,
+        connected: impl FnOnce(),
+    ) -> Result<Upstream, OpaqueError> {
+        match &self.way {
+            Way::Plain(application) => Ok(Upstream::Tcp(application.connect().await?)),
+            Way::Foreign { opaque, .. } => {
+                let (tls, _) = opaque.dial(limit).await?;
+                connected();
+                Ok(Upstream::Secured(Box::new(SecuredStream::new(tls))))
+            }
+            Way::Mesh { peer, port, .. } => tunnel(peer, port, limit, connected)
+                .await
+                .map(Upstream::Tunnel),
+        }
+    }
+}
+
+impl Way {
+    fn new(endpoint: &Endpoint, connect_limit: Duration, shared: &Shared) -> Self {
         let (tasks, metrics) = (shared.tasks.clone(), shared.metrics.clone());
         let Some(address) = &endpoint.mesh else {
             let addresses = vec![endpoint.address];
@@ -80,42 +139,6 @@ impl Target {
                     opaque: Box::new(way(Form::Opaque)),
                 }
             }
-        }
-    }
-
-    /// Sends a request. `queue` is asked before it waits for a connection.
-    pub(super) async fn exchange<Q>(
-        &self,
-        request: Request<Body>,
-        limit: Duration,
-        queue: impl Fn() -> Result<Q, Failure>,
-    ) -> Result<Response<Body>, Unserved> {
-        match self {
-            Self::Mesh { peer, port, tasks } => {
-                exchange(peer, limit, tasks, Some(port), request, queue).await
-            }
-            Self::Foreign { application, .. } | Self::Plain(application) => {
-                application.exchange(request, queue).await
-            }
-        }
-    }
-
-    /// Opens an opaque connection. `connected` is called when there is one to the proxy of a meshed endpoint.
-    pub(super) async fn connect(
-        &self,
-        limit: Duration,
-        connected: impl FnOnce(),
-    ) -> Result<Upstream, OpaqueError> {
-        match self {
-            Self::Plain(application) => Ok(Upstream::Tcp(application.connect().await?)),
-            Self::Foreign { opaque, .. } => {
-                let (tls, _) = opaque.dial(limit).await?;
-                connected();
-                Ok(Upstream::Secured(Box::new(SecuredStream::new(tls))))
-            }
-            Self::Mesh { peer, port, .. } => tunnel(peer, port, limit, connected)
-                .await
-                .map(Upstream::Tunnel),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::directory::{Status, Xds};
 use super::disk::{Disk, Owner};
 use super::state::{Behind, State};
+use super::workload::Workload;
 use crate::config::HostPort;
 use crate::controllers::{Backoff, ConnectError, Controllers, connect};
 use crate::identity::{Credentials, Identity};
@@ -20,7 +21,6 @@ use tonic::{Status as Code, Streaming};
 use tracing::{info, warn};
 use xds_api::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use xds_api::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use xds_api::node::{Claim, NATIVE_AGENT};
 use xds_api::type_url::TypeUrl;
 
 /// Between rounds over all controllers. The first is short: after the death of one the others are there.
@@ -51,12 +51,8 @@ const TAKE_BACK_LIMIT: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// Whom to ask.
     pub controllers: Controllers,
-    /// The workload's namespace.
-    pub namespace: String,
-    /// The workload's name.
-    pub workload: String,
-    /// `<region>/<zone>`, may be empty.
-    pub locality: String,
+    /// Who asks.
+    pub workload: Workload,
     /// Where the last good configuration is kept; must exist.
     pub directory: PathBuf,
 }
@@ -98,7 +94,10 @@ pub fn start(
 }
 
 fn fresh(settings: &Settings, credentials: &Credentials) -> State {
-    let inbound = format!("in/{}/{}", settings.namespace, settings.workload);
+    let inbound = format!(
+        "in/{}/{}",
+        settings.workload.namespace, settings.workload.name
+    );
     let roots = format!("roots/{}", credentials.trust_domain);
     State::new(
         Arc::clone(&credentials.identity),
@@ -232,7 +231,10 @@ impl Conversation {
         let changes = self.xds.shared.names.changes();
         self.state.forget(&changes.dropped);
         self.state.want(&changes.wanted);
-        for request in self.state.connect(self.claim(credentials)) {
+        for request in self
+            .state
+            .connect(self.settings.workload.claim(credentials))
+        {
             if requests.try_send(request).is_err() {
                 return End::Closed;
             }
@@ -249,21 +251,6 @@ impl Conversation {
         match self.listen(credentials, &requests, responses).await {
             Ok(never) => match never {},
             Err(end) => end,
-        }
-    }
-
-    fn claim(&self, credentials: &Credentials) -> Claim {
-        let account = credentials.identity.rsplit_once("/sa/");
-        Claim {
-            namespace: self.settings.namespace.clone(),
-            workload: self.settings.workload.clone(),
-            service_account: account
-                .map(|(_, account)| account.to_owned())
-                .unwrap_or_default(),
-            agent: NATIVE_AGENT.to_owned(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            locality: self.settings.locality.clone(),
-            view: None,
         }
     }
 
@@ -456,7 +443,7 @@ async fn until(at: Option<Instant>) {
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

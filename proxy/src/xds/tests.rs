@@ -5,7 +5,7 @@ mod messages;
 
 pub(crate) use messages::*;
 
-use super::{Answer, Settings, Xds, start};
+use super::{Answer, Settings, Workload, Xds, start};
 use crate::controllers::Controllers;
 use crate::fakes::{Authority, Controller, TRUST_DOMAIN, eventually, front, front_on, spiffe};
 use crate::identity::{self, Identity, Stored};
@@ -86,9 +86,11 @@ impl World {
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let settings = Settings {
             controllers: self.controllers(),
-            namespace: "shop".into(),
-            workload: "web-1".into(),
-            locality: "eu/a".into(),
+            workload: Workload {
+                namespace: "shop".into(),
+                name: "web-1".into(),
+                locality: "eu/a".into(),
+            },
             directory: self.directory.path().to_owned(),
         };
         let identity = self.identity(snapshots, &tasks);
@@ -384,9 +386,11 @@ async fn a_damaged_configuration_is_not_used() {
     let (tasks, _) = tasks();
     let settings = Settings {
         controllers: Controllers::new(vec!["127.0.0.1:1".parse().unwrap()]),
-        namespace: "shop".into(),
-        workload: "web-1".into(),
-        locality: String::new(),
+        workload: Workload {
+            namespace: "shop".into(),
+            name: "web-1".into(),
+            locality: String::new(),
+        },
         directory: world.directory.path().to_owned(),
     };
     let identity = identity::start(

@@ -162,6 +162,8 @@ def call(grpc, options):
             at_a_rate(pool, once, options, tally)
         else:
             list(pool.map(once, range(options.count)))
+        # What was called is reported from time to time, by a program that is there.
+        time.sleep(options.stay)
     print(tally.line(options.target), flush=True)
 
 
@@ -199,6 +201,7 @@ def main():
     caller.add_argument("--target", required=True)
     caller.add_argument("--method", default=METHOD)
     caller.add_argument("--count", type=int, default=1)
+    caller.add_argument("--stay", type=float, default=0)
     caller.add_argument("--rate", type=int, default=0)
     caller.add_argument("--connections", type=int, default=1)
     caller.add_argument("--header", action="append", default=[])

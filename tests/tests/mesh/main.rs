@@ -16,6 +16,7 @@ mod forming;
 mod grpc;
 mod history;
 mod live;
+mod loads;
 mod matches;
 mod members;
 mod parents;

@@ -125,7 +125,7 @@ async fn what_every_kind_of_client_acknowledged_or_refused_is_told() -> anyhow::
 }
 
 /// Makes a viewer's certificate for a namespace; answers its directory.
-async fn viewer(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
+pub(crate) async fn viewer(cluster: &Cluster, namespace: &str) -> anyhow::Result<String> {
     let text = |name: &str| cluster.path().join(name).to_string_lossy().into_owned();
     let endpoint = cluster.controllers[0].address("admin").to_string();
     let (secrets, directory) = (text("secrets"), text(namespace));

@@ -157,6 +157,9 @@ pub struct Cluster {
     pub transport_socket_matches: ::prost::alloc::vec::Vec<
         cluster::TransportSocketMatch,
     >,
+    /// Where a gRPC program reports what it calls here; an Envoy has that in its bootstrap.
+    #[prost(message, optional, tag = "42")]
+    pub lrs_server: ::core::option::Option<super::super::core::v3::ConfigSource>,
     #[prost(message, optional, tag = "24")]
     pub transport_socket: ::core::option::Option<
         super::super::core::v3::TransportSocket,

@@ -414,6 +414,22 @@ impl ::prost::Name for AggregatedConfigSource {
         "type.googleapis.com/envoy.config.core.v3.AggregatedConfigSource".into()
     }
 }
+/// The same server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SelfConfigSource {
+    #[prost(enumeration = "ApiVersion", tag = "1")]
+    pub transport_api_version: i32,
+}
+impl ::prost::Name for SelfConfigSource {
+    const NAME: &'static str = "SelfConfigSource";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.SelfConfigSource".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.SelfConfigSource".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfigSource {
     /// 0: for ever.
@@ -423,7 +439,7 @@ pub struct ConfigSource {
     >,
     #[prost(enumeration = "ApiVersion", tag = "6")]
     pub resource_api_version: i32,
-    #[prost(oneof = "config_source::ConfigSourceSpecifier", tags = "2, 3")]
+    #[prost(oneof = "config_source::ConfigSourceSpecifier", tags = "2, 3, 5")]
     pub config_source_specifier: ::core::option::Option<
         config_source::ConfigSourceSpecifier,
     >,
@@ -436,6 +452,8 @@ pub mod config_source {
         ApiConfigSource(super::ApiConfigSource),
         #[prost(message, tag = "3")]
         Ads(super::AggregatedConfigSource),
+        #[prost(message, tag = "5")]
+        Self_(super::SelfConfigSource),
     }
 }
 impl ::prost::Name for ConfigSource {

@@ -1289,6 +1289,138 @@ impl ::prost::Name for SnapshotChunk {
         "type.googleapis.com/maille.v1.SnapshotChunk".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadsRequest {
+    /// How far back, in seconds; 0: a minute; at most five.
+    #[prost(uint32, tag = "1")]
+    pub window_seconds: u32,
+    /// Only calls to services of this namespace; empty: of all.
+    #[prost(string, tag = "2")]
+    pub service_namespace: ::prost::alloc::string::String,
+    /// Only to those of this name; empty: to all.
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+    /// Only calls of workloads of this namespace; empty: of all.
+    #[prost(string, tag = "4")]
+    pub client_namespace: ::prost::alloc::string::String,
+    /// Only of the one of this name; empty: of all.
+    #[prost(string, tag = "5")]
+    pub client: ::prost::alloc::string::String,
+}
+impl ::prost::Name for LoadsRequest {
+    const NAME: &'static str = "LoadsRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.LoadsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.LoadsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LoadsResponse {
+    #[prost(uint32, tag = "1")]
+    pub window_seconds: u32,
+    /// By service, port and client. Who has called nothing is not here.
+    #[prost(message, repeated, tag = "2")]
+    pub loads: ::prost::alloc::vec::Vec<Load>,
+    /// Everybody who has a stream at a controller, and who has reported within the window.
+    #[prost(message, repeated, tag = "3")]
+    pub reporters: ::prost::alloc::vec::Vec<Reporter>,
+    /// Controllers that did not answer: what was reported to them is missing.
+    #[prost(string, repeated, tag = "4")]
+    pub silent_controllers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Controllers that had no room for some of what was reported to them.
+    #[prost(string, repeated, tag = "5")]
+    pub full_controllers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for LoadsResponse {
+    const NAME: &'static str = "LoadsResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.LoadsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.LoadsResponse".into()
+    }
+}
+/// What one workload counted of its calls to one port of a service. A request that was tried again is counted for each try.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Load {
+    /// `<namespace>/<workload>`; empty: several of namespaces that the caller may not see.
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    /// What the client is, as in `Proxy.kind`.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// `<namespace>/<service>`.
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    #[prost(uint64, tag = "5")]
+    pub issued: u64,
+    #[prost(uint64, tag = "6")]
+    pub succeeded: u64,
+    /// Answered with a failure of the server's, or not at all.
+    #[prost(uint64, tag = "7")]
+    pub failed: u64,
+    /// What the client did not even send: its own limits were reached.
+    #[prost(uint64, tag = "8")]
+    pub dropped: u64,
+    /// Under way when the last report was made.
+    #[prost(uint64, tag = "9")]
+    pub in_progress: u64,
+    /// Requests of which is known how long their answer took to begin, and how long that was in all. Only the native proxy says that.
+    #[prost(uint64, tag = "10")]
+    pub timed: u64,
+    #[prost(double, tag = "11")]
+    pub total_seconds: f64,
+    /// Opaque connections that were opened, that failed to (only the native proxy says that), and that were open when the last report was made.
+    #[prost(uint64, tag = "12")]
+    pub connections_opened: u64,
+    #[prost(uint64, tag = "13")]
+    pub connections_failed: u64,
+    #[prost(uint64, tag = "14")]
+    pub connections_open: u64,
+    /// How much of the window was measured, in milliseconds; rates are by this.
+    #[prost(uint64, tag = "15")]
+    pub measured_millis: u64,
+}
+impl ::prost::Name for Load {
+    const NAME: &'static str = "Load";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.Load".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.Load".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reporter {
+    /// `<namespace>/<workload>`.
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// False: it is there, and has reported nothing.
+    #[prost(bool, tag = "3")]
+    pub reports: bool,
+    /// Since its last report, in milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub age_millis: u64,
+}
+impl ::prost::Name for Reporter {
+    const NAME: &'static str = "Reporter";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.Reporter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.Reporter".into()
+    }
+}
 /// How fresh an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1788,6 +1920,25 @@ pub mod admin_client {
             req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "AwaitLive"));
             self.inner.unary(req, path, codec).await
         }
+        /// What clients counted of their calls lately, by any controller: in memory only, and as old as their last reports.
+        pub async fn loads(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LoadsRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoadsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Admin/Loads");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Admin", "Loads"));
+            self.inner.unary(req, path, codec).await
+        }
         /// A consistent snapshot, as the file format of `maille-controller`.
         pub async fn save_snapshot(
             &mut self,
@@ -1937,6 +2088,11 @@ pub mod admin_server {
             tonic::Response<super::AwaitLiveResponse>,
             tonic::Status,
         >;
+        /// What clients counted of their calls lately, by any controller: in memory only, and as old as their last reports.
+        async fn loads(
+            &self,
+            request: tonic::Request<super::LoadsRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoadsResponse>, tonic::Status>;
         /// Server streaming response type for the SaveSnapshot method.
         type SaveSnapshotStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::SnapshotChunk, tonic::Status>,
@@ -2751,6 +2907,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AwaitLiveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Admin/Loads" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoadsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::LoadsRequest>
+                    for LoadsSvc<T> {
+                        type Response = super::LoadsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LoadsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::loads(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoadsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4284,6 +4483,40 @@ impl ::prost::Name for PreviewHereResponse {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadsHereRequest {
+    #[prost(message, optional, tag = "1")]
+    pub envelope: ::core::option::Option<Envelope>,
+    /// An encoded `maille.v1.LoadsRequest`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub request: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for LoadsHereRequest {
+    const NAME: &'static str = "LoadsHereRequest";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.LoadsHereRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.LoadsHereRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadsHereResponse {
+    /// An encoded `maille.v1.LoadsResponse`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub loads: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for LoadsHereResponse {
+    const NAME: &'static str = "LoadsHereResponse";
+    const PACKAGE: &'static str = "maille.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "maille.v1.LoadsHereResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/maille.v1.LoadsHereResponse".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchSegmentRequest {
     #[prost(message, optional, tag = "1")]
     pub envelope: ::core::option::Option<Envelope>,
@@ -4664,6 +4897,28 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("maille.v1.Peer", "PreviewHere"));
             self.inner.unary(req, path, codec).await
         }
+        /// What clients reported of their calls to this controller.
+        pub async fn loads_here(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LoadsHereRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LoadsHereResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Peer/LoadsHere");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("maille.v1.Peer", "LoadsHere"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Expired issuance records, by segment hash.
         pub async fn fetch_segment(
             &mut self,
@@ -4778,6 +5033,14 @@ pub mod peer_server {
             request: tonic::Request<super::PreviewHereRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PreviewHereResponse>,
+            tonic::Status,
+        >;
+        /// What clients reported of their calls to this controller.
+        async fn loads_here(
+            &self,
+            request: tonic::Request<super::LoadsHereRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LoadsHereResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the FetchSegment method.
@@ -5420,6 +5683,49 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PreviewHereSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Peer/LoadsHere" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoadsHereSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::LoadsHereRequest>
+                    for LoadsHereSvc<T> {
+                        type Response = super::LoadsHereResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LoadsHereRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::loads_here(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoadsHereSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -10,7 +10,7 @@ use crate::xds::scope::{Dialect, Own};
 use crate::xds::translate::identity;
 
 /// Checks a stream's first node against the certificate's SPIFFE id and the mesh.
-pub(super) fn admit(
+pub(in crate::xds) fn admit(
     mesh: &Mesh,
     spiffe_id: Option<&str>,
     node: Option<&Node>,

@@ -26,7 +26,7 @@ use crate::xds::scope::Dialect;
 use crate::xds::session::Session;
 
 /// How long the first request may take: a client sends it with the call.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
+pub(in crate::xds) const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// How long this controller may take to apply what the read index asks for.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// The largest request: a client that returns with 100,000 names and their versions.
@@ -154,7 +154,7 @@ async fn confirm(shared: &Shared, claim: &Claim, first: &Asked) -> Result<bool, 
 }
 
 /// From now to a Unix time in seconds.
-fn until(unix: i64) -> Duration {
+pub(in crate::xds) fn until(unix: i64) -> Duration {
     let end = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or(0));
     // A certificate that has expired meanwhile: no time is left.
     end.duration_since(SystemTime::now()).unwrap_or_default()

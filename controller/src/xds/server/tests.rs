@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod forms;
+mod loads;
 mod scenarios;
 mod stage;
 mod wire;

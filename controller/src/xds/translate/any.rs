@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use prost::Name;
 use xds_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use xds_api::envoy::config::core::v3::{AggregatedConfigSource, ConfigSource, Locality, Metadata};
+use xds_api::envoy::config::core::v3::{
+    AggregatedConfigSource, ConfigSource, Locality, Metadata, SelfConfigSource,
+};
 use xds_api::google::protobuf::{Any, Duration, UInt32Value};
 
 use crate::model::kinds;
@@ -36,6 +38,15 @@ pub(in crate::xds) fn ads() -> Option<ConfigSource> {
         config_source_specifier: Some(ads),
         ..Default::default()
     })
+}
+
+/// "To this same server."
+pub(in crate::xds) fn here() -> ConfigSource {
+    let here = ConfigSourceSpecifier::Self_(SelfConfigSource::default());
+    ConfigSource {
+        config_source_specifier: Some(here),
+        ..Default::default()
+    }
 }
 
 /// A wrapped number.

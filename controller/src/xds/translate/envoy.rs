@@ -33,7 +33,7 @@ const PASSTHROUGH: &str = "passthrough";
 /// The cluster without endpoints, for what must not be passed on.
 const NOWHERE: &str = "nowhere";
 /// The ending of the name of a cluster that carries opaque connections.
-const OPAQUE: &str = "/tcp";
+pub(in crate::xds) const OPAQUE: &str = "/tcp";
 
 /// The resource of this name; `None` where the mesh has nothing of that name.
 pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<Translated> {

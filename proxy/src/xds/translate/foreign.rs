@@ -59,6 +59,7 @@ impl Rest for Cluster {
         let kept = std::mem::take(self);
         self.transport_socket_matches = kept.transport_socket_matches;
         self.transport_socket = kept.transport_socket;
+        self.lrs_server = kept.lrs_server;
         self.load_assignment = kept.load_assignment;
         self.typed_extension_protocol_options = kept.typed_extension_protocol_options;
     }
@@ -122,6 +123,7 @@ impl Rest for CertificateValidationContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xds_api::envoy::config::core::v3::ConfigSource;
     use xds_api::google::protobuf::UInt32Value;
 
     #[test]
@@ -140,6 +142,13 @@ mod tests {
         assert!(check(&outliers).is_ok());
         outliers.enforcing_consecutive_gateway_failure = Some(UInt32Value { value: 100 });
         assert!(check(&outliers).is_err());
+        let mut cluster = Cluster {
+            name: "shop/api:80".to_owned(),
+            ..Cluster::default()
+        };
+        assert!(check(&cluster).is_ok());
+        cluster.lrs_server = Some(ConfigSource::default());
+        assert!(check(&cluster).is_err());
         let weighted = LocalityLbEndpoints {
             load_balancing_weight: Some(UInt32Value { value: 1 }),
             ..LocalityLbEndpoints::default()

@@ -25,21 +25,22 @@ const REACHABLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What came of a program's calls.
 #[derive(Debug, Deserialize)]
-pub(super) struct Tally {
-    pub(super) ok: u64,
-    pub(super) failed: u64,
-    pub(super) refused: u64,
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) ok: u64,
+    pub(crate) failed: u64,
+    pub(crate) refused: u64,
     /// Answers by who gave them.
-    pub(super) servers: BTreeMap<String, u64>,
+    pub(crate) servers: BTreeMap<String, u64>,
     /// Answers by whom the server saw.
-    pub(super) identities: BTreeMap<String, u64>,
+    pub(crate) identities: BTreeMap<String, u64>,
     /// The first errors: `at <milliseconds> ms: <code>: <details>`.
-    pub(super) errors: Vec<String>,
+    pub(crate) errors: Vec<String>,
 }
 
 impl Tally {
     /// Whether no call succeeded, and the first error says this.
-    pub(super) fn says(&self, text: &str) -> bool {
+    pub(crate) fn says(&self, text: &str) -> bool {
         self.ok == 0
             && self
                 .errors
@@ -48,13 +49,13 @@ impl Tally {
     }
 
     /// What share of the answers one server gave.
-    pub(super) fn share(&self, server: &str) -> f64 {
+    pub(crate) fn share(&self, server: &str) -> f64 {
         let given = self.servers.get(server).copied().unwrap_or_default();
         given as f64 / self.ok.max(1) as f64
     }
 
     /// When the first error came.
-    pub(super) fn first_error_after(&self) -> Option<Duration> {
+    pub(crate) fn first_error_after(&self) -> Option<Duration> {
         let text = self.errors.first()?.strip_prefix("at ")?;
         let (milliseconds, _) = text.split_once(" ms")?;
         Some(Duration::from_millis(milliseconds.parse().ok()?))
@@ -63,7 +64,7 @@ impl Tally {
 
 /// A program that makes calls.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
+pub(crate) struct Call {
     library: Grpc,
     bootstrap: Option<PathBuf>,
     target: String,
@@ -72,7 +73,7 @@ pub(super) struct Call {
 
 impl Call {
     /// By xDS, beside an agent.
-    pub(super) fn of(library: Grpc, agent: &Sidecar, target: &str) -> Call {
+    pub(crate) fn of(library: Grpc, agent: &Sidecar, target: &str) -> Call {
         Call {
             library,
             bootstrap: Some(agent.grpc_bootstrap()),
@@ -82,7 +83,7 @@ impl Call {
     }
 
     /// Without xDS, of an address.
-    pub(super) fn plain(library: Grpc, listen: SocketAddr) -> Call {
+    pub(crate) fn plain(library: Grpc, listen: SocketAddr) -> Call {
         Call {
             library,
             bootstrap: None,
@@ -92,13 +93,13 @@ impl Call {
     }
 
     /// With more arguments, as a line.
-    pub(super) fn with(mut self, line: &str) -> Call {
+    pub(crate) fn with(mut self, line: &str) -> Call {
         self.more.extend(line.split_whitespace().map(str::to_owned));
         self
     }
 
     /// Runs the program once.
-    pub(super) async fn make(&self) -> anyhow::Result<Tally> {
+    pub(crate) async fn make(&self) -> anyhow::Result<Tally> {
         #[derive(Deserialize)]
         struct Line {
             tally: Tally,
@@ -114,7 +115,7 @@ impl Call {
 }
 
 /// Makes calls until what came of them is as it should be.
-pub(super) async fn until(
+pub(crate) async fn until(
     call: &Call,
     what: &str,
     good: impl Fn(&Tally) -> bool,
@@ -134,7 +135,7 @@ pub(crate) fn target(service: &str) -> String {
 }
 
 /// A workload that serves gRPC.
-pub(super) fn plan(name: &str, kind: Kind) -> Plan {
+pub(crate) fn plan(name: &str, kind: Kind) -> Plan {
     let at = ports::free();
     let mut plan = Plan::server(NAMESPACE, name, "grpc", at).of(kind);
     if kind == Kind::Grpc {
@@ -145,7 +146,7 @@ pub(super) fn plan(name: &str, kind: Kind) -> Plan {
 }
 
 /// A service of those with a label.
-pub(super) fn service(name: &str, (key, value): (&str, &str)) -> String {
+pub(crate) fn service(name: &str, (key, value): (&str, &str)) -> String {
     let port = json!({"name": "main", "port": 80, "targetPort": "main", "appProtocol": "grpc"});
     object(
         "Service",
@@ -155,14 +156,14 @@ pub(super) fn service(name: &str, (key, value): (&str, &str)) -> String {
 }
 
 /// A server, what stands before it, and itself.
-pub(super) struct Server {
+pub(crate) struct Server {
     sidecar: Sidecar,
     _program: Process,
 }
 
 impl Server {
     /// One with a service of the same name, whose port 80 it serves.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         cluster: &Cluster,
         plan: Plan,
         library: Grpc,
@@ -186,7 +187,7 @@ impl Server {
     }
 
     /// Lets nobody of this identity in any more.
-    pub(super) async fn deny(&self, cluster: &Cluster, identity: &str) -> anyhow::Result<()> {
+    pub(crate) async fn deny(&self, cluster: &Cluster, identity: &str) -> anyhow::Result<()> {
         let name = &self.sidecar.plan.name;
         let spec = json!({
             "selector": {"matchLabels": {"app": name}},

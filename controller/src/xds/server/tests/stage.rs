@@ -23,6 +23,7 @@ use crate::model::{Applied, Command, Kind, Name, Proposal};
 use crate::pki::{Facts, Term};
 use crate::supervise::Supervisor;
 use crate::tls::{Caller, Link};
+use crate::xds::LoadReports;
 use crate::xds::translate::native::tests::sample;
 
 pub(super) const WEB: &str = "spiffe://test.mesh/ns/shop/sa/web";
@@ -73,6 +74,7 @@ pub(super) struct Stage {
     pub(super) log: Log,
     pub(super) cluster: Arc<Cluster>,
     pub(super) xds: Xds,
+    pub(super) loads: LoadReports,
     address: SocketAddr,
     pub(super) supervisor: Supervisor,
 }
@@ -88,6 +90,13 @@ impl Stage {
         let mut supervisor = Supervisor::new();
         let stage = supervisor.stage("xds");
         let xds = Xds::start(&stage, cluster.clone(), "c1", &Metrics::new());
+        let loads = LoadReports::new(
+            &stage,
+            cluster.state(),
+            "c1",
+            Duration::from_secs(10),
+            &Metrics::new(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let caller = caller(identity);
@@ -99,7 +108,7 @@ impl Stage {
         };
         let server = tonic::transport::Server::builder()
             .layer(InterceptorLayer::new(identify))
-            .add_routes(xds.add_to(Routes::default()));
+            .add_routes(xds.add_to(Routes::default()).add_service(loads.server()));
         let stopping = stage.stopping();
         stage.task("serve", async move {
             let incoming = TcpListenerStream::new(listener);
@@ -112,6 +121,7 @@ impl Stage {
             log,
             cluster,
             xds,
+            loads,
             address,
             supervisor,
         }

@@ -11,7 +11,7 @@ use xds_api::resource::Resource;
 use xds_api::type_url::TypeUrl;
 
 use super::super::Translated;
-use super::super::any::{ads, number};
+use super::super::any::{ads, here, number};
 use super::super::dial::identities;
 use super::super::limits::outliers;
 use super::super::policy::policy;
@@ -70,6 +70,7 @@ fn plain(name: &str) -> Cluster {
             eds_config: ads(),
             service_name: String::new(),
         }),
+        lrs_server: Some(here()),
         ..Default::default()
     }
 }
