@@ -12,7 +12,7 @@ mod verify;
 pub use credentials::{CredentialError, Credentials};
 pub use issue::{IssueError, JoinFailure};
 pub use key::{KeyError, PrivateKey};
-pub use renewal::{Identity, IdentityError, Settings, start};
+pub use renewal::{Identity, IdentityError, Joining, Settings, Tokens, start};
 pub use store::{StoreError, Stored};
 pub(crate) use verify::ExpectIdentity;
 pub use verify::{LeafError, identity_of};
