@@ -55,12 +55,10 @@ fn main() -> ExitCode {
         Command::Agent { config } => with_config(&config, Config::load(&config), |config| {
             ended(app::run_agent(config))
         }),
-        Command::CheckConfig { config } => {
-            with_config(&config, Hosted::load(&config), |hosted| {
-                print!("{}", hosted.resolved());
-                ExitCode::SUCCESS
-            })
-        }
+        Command::CheckConfig { config } => with_config(&config, Hosted::load(&config), |hosted| {
+            print!("{}", hosted.resolved());
+            ExitCode::SUCCESS
+        }),
         Command::Version => {
             println!("maille-proxy {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -309,7 +309,11 @@ mod tests {
             own.error(Direction::Inbound, "", "denied");
         }
         let text = metrics.encode().unwrap();
-        let series = |labels: &str| format!("maille_errors_total{{direction=\"inbound\",service=\"\",reason=\"denied\"{labels}}} 1\n");
+        let series = |labels: &str| {
+            format!(
+                "maille_errors_total{{direction=\"inbound\",service=\"\",reason=\"denied\"{labels}}} 1\n"
+            )
+        };
         for labels in ["", ",workload=\"shop/web\"", ",workload=\"shop/api\""] {
             assert!(text.contains(&series(labels)), "{labels} in {text}");
         }

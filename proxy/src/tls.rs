@@ -175,9 +175,9 @@ impl Mesh {
     /// The same for a peer whose first words have been read.
     pub async fn answer(&self, greeting: Greeting) -> Result<Accepted, TlsError> {
         let config = self.server.clone();
-        let handshake = greeting.start.into_stream_with(config, |state| {
-            state.set_buffer_limit(Some(TLS_BUFFER))
-        });
+        let handshake = greeting
+            .start
+            .into_stream_with(config, |state| state.set_buffer_limit(Some(TLS_BUFFER)));
         accepted(within(HANDSHAKE_LIMIT, handshake).await?)
     }
 }

@@ -108,7 +108,13 @@ impl Common {
         }];
         let (tasks, everywhere) = (&self.tasks, &listen.metrics);
         admin::bind("listen.admin", &loopback, Scope::Loopback, &admin, tasks)?;
-        admin::bind("listen.metrics", everywhere, Scope::Everywhere, &admin, tasks)?;
+        admin::bind(
+            "listen.metrics",
+            everywhere,
+            Scope::Everywhere,
+            &admin,
+            tasks,
+        )?;
         Ok(())
     }
 
@@ -123,14 +129,7 @@ impl Common {
             false => Resolvers::given(self.config.resolvers.clone()),
         };
         let told = self.members.iter().map(|member| member.xds.clone());
-        dns::start(
-            binds,
-            told.collect(),
-            resolvers,
-            &self.metrics,
-            &self.tasks,
-        )
-        .await?;
+        dns::start(binds, told.collect(), resolvers, &self.metrics, &self.tasks).await?;
         Ok(())
     }
 

@@ -116,8 +116,9 @@ struct ShownWorkload<'a> {
 
 impl<'a> Shown<'a> {
     fn new(data_directory: &'a Path, first: &Config, workloads: &'a [Config]) -> Self {
-        let mut shared = serde_json::to_value(first)
-            .expect("a configuration is made of texts, numbers and lists, which JSON can always hold");
+        let mut shared = serde_json::to_value(first).expect(
+            "a configuration is made of texts, numbers and lists, which JSON can always hold",
+        );
         if let Some(fields) = shared.as_object_mut() {
             for own in ["workload", "joinToken", "joinTokenFile", "dataDir", "agent"] {
                 fields.remove(own);

@@ -99,7 +99,9 @@ impl FromStr for Account {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let labels = text.split('.').all(|part| part.parse::<Label>().is_ok());
         if text.len() > 253 || !labels {
-            return Err("must be 1 to 253 of a-z, 0-9, - and ., with no - or . at either end of a part");
+            return Err(
+                "must be 1 to 253 of a-z, 0-9, - and ., with no - or . at either end of a part",
+            );
         }
         Ok(Self(text.to_owned()))
     }

@@ -217,8 +217,7 @@ impl Server {
         let told = |xds: &&Xds| xds.snapshots().borrow().inbound.is_some();
         let some = self.told.iter().any(|xds| told(&xds));
         let asked = self.told.iter().filter(|xds| !some || told(xds));
-        let mut answers: FuturesUnordered<_> =
-            asked.map(|xds| xds.host(name, deadline)).collect();
+        let mut answers: FuturesUnordered<_> = asked.map(|xds| xds.host(name, deadline)).collect();
         let mut missing = true;
         while let Some(answer) = answers.next().await {
             match answer {

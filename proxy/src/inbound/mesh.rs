@@ -1,9 +1,9 @@
 //! A connection of a peer: mutual TLS, then `maille/1`; what others speak goes to `foreign`.
 
 use super::foreign;
-use super::{ANOTHER_WORKLOAD, Inbound};
 use super::port::PortView;
 use super::request::{Caller, ToPort};
+use super::{ANOTHER_WORKLOAD, Inbound};
 use crate::detect::Detected;
 use crate::http::{
     Arrival, Asked, Body, Failure, Interim, Kind, answer, arrive, serve_http1, serve_http2,

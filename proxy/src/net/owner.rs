@@ -133,7 +133,10 @@ impl Asking {
     fn one(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Shown>> {
         self.sequence = self.sequence.wrapping_add(1);
         let family = family(remote);
-        send(&self.socket, &request(family, REQUEST, self.sequence, local, remote))?;
+        send(
+            &self.socket,
+            &request(family, REQUEST, self.sequence, local, remote),
+        )?;
         let mut buffer = [0; 512];
         loop {
             let (_, length) = recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT)?;
@@ -161,7 +164,10 @@ fn all(family: AddressFamily, remote: SocketAddr) -> io::Result<Vec<Shown>> {
     let socket = open()?;
     let anything = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     let wanted = SocketAddr::new(anything.ip(), remote.port());
-    send(&socket, &request(family, REQUEST | DUMP, 1, anything, wanted))?;
+    send(
+        &socket,
+        &request(family, REQUEST | DUMP, 1, anything, wanted),
+    )?;
     let mut found = Vec::new();
     let mut buffer = vec![0; ANSWER];
     loop {
@@ -179,11 +185,21 @@ fn all(family: AddressFamily, remote: SocketAddr) -> io::Result<Vec<Shown>> {
 
 fn open() -> io::Result<OwnedFd> {
     let kind = (SocketType::DGRAM, SocketFlags::CLOEXEC);
-    Ok(socket_with(AddressFamily::NETLINK, kind.0, kind.1, Some(SOCK_DIAG))?)
+    Ok(socket_with(
+        AddressFamily::NETLINK,
+        kind.0,
+        kind.1,
+        Some(SOCK_DIAG),
+    )?)
 }
 
 fn send(socket: &OwnedFd, request: &[u8]) -> io::Result<()> {
-    sendto(socket, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    sendto(
+        socket,
+        request,
+        SendFlags::empty(),
+        &SocketAddrNetlink::new(0, 0),
+    )?;
     Ok(())
 }
 

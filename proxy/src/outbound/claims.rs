@@ -41,7 +41,11 @@ mod tests {
 
     #[test]
     fn a_user_is_one_workloads_or_nobodys() {
-        let workloads = [vec![1001..=1001, 3000..=3999], vec![], vec![0..=0, 2000..=2999]];
+        let workloads = [
+            vec![1001..=1001, 3000..=3999],
+            vec![],
+            vec![0..=0, 2000..=2999],
+        ];
         let claims = Claims::new(workloads.iter().map(Vec::as_slice));
         let check = |uid, expected| assert_eq!(claims.of(uid), expected, "{uid}");
         check(0, Some(2));

@@ -121,7 +121,9 @@ impl Gate {
         if !self.claims.any() {
             return true;
         }
-        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let ends = stream
+            .peer_addr()
+            .and_then(|peer| Ok((peer, stream.local_addr()?)));
         let Ok((peer, listener)) = ends else {
             // It is gone.
             return false;
@@ -144,10 +146,16 @@ impl Gate {
 
     /// The right to listen at an address, which other workloads lose meanwhile.
     pub(super) fn hold(self: &Arc<Self>, own: usize, address: SocketAddr) -> io::Result<Held> {
-        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = self
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (place, times) = listening.entry(address).or_insert((own, 0));
         if *place != own {
-            let other = self.names.get(*place).map_or("another workload", |name| name);
+            let other = self
+                .names
+                .get(*place)
+                .map_or("another workload", |name| name);
             let text = format!("{other} of this host listens there");
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
@@ -240,7 +248,10 @@ mod tests {
         let gate = Gate::new(names, Claims::default(), Metrics::new()).unwrap();
         let address = "127.0.0.1:7000".parse().unwrap();
         // Two workers of one workload.
-        let held = [gate.hold(0, address).unwrap(), gate.hold(0, address).unwrap()];
+        let held = [
+            gate.hold(0, address).unwrap(),
+            gate.hold(0, address).unwrap(),
+        ];
         let refused = gate.hold(1, address).unwrap_err().to_string();
         assert!(refused.contains("shop/web"), "{refused}");
         drop(held);
