@@ -2,6 +2,7 @@
 
 mod credentials;
 mod issue;
+mod joining;
 mod key;
 mod renewal;
 mod store;
@@ -11,8 +12,9 @@ mod verify;
 
 pub use credentials::{CredentialError, Credentials};
 pub use issue::{IssueError, JoinFailure};
+pub use joining::{Joining, Tokens};
 pub use key::{KeyError, PrivateKey};
-pub use renewal::{Identity, IdentityError, Joining, Settings, Tokens, start};
+pub use renewal::{Identity, IdentityError, Settings, start};
 pub use store::{StoreError, Stored};
 pub(crate) use verify::ExpectIdentity;
 pub use verify::{LeafError, identity_of};

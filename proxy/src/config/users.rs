@@ -56,7 +56,7 @@ impl Users {
             .flat_map(|one| other.0.iter().map(move |two| (one, two)));
         let overlap = |(one, two): (&RangeInclusive<u32>, &RangeInclusive<u32>)| {
             let (first, last) = (one.start().max(two.start()), one.end().min(two.end()));
-            (first <= last).then(|| Shown(*first..=*last))
+            (first <= last).then_some(Shown(*first..=*last))
         };
         pairs.into_iter().find_map(overlap)
     }

@@ -2,6 +2,7 @@
 
 use super::credentials::{CredentialError, Credentials};
 use super::issue::{self, IssueError, JoinFailure, Wanted};
+use super::joining::Joining;
 use super::key::{KeyError, PrivateKey};
 use super::store::Stored;
 use crate::controllers::{Backoff, Controllers};
@@ -23,21 +24,6 @@ const RENEW_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// The longest sleep: timers stand still while a host sleeps, the certificate's end does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-
-/// Where a join token is found each time that one is needed.
-pub trait Tokens: Send + Sync + std::fmt::Debug {
-    /// The token that is there now.
-    fn read(&self) -> Result<Option<JoinToken>, Box<dyn std::error::Error + Send + Sync>>;
-}
-
-/// How the first certificate is got.
-#[derive(Debug)]
-pub enum Joining {
-    /// By this token. Where it is of no use there is no use in going on: the process ends.
-    Once(Option<JoinToken>),
-    /// By the token that is there, now or later: others serve on, whatever becomes of this workload.
-    Again(Box<dyn Tokens>),
-}
 
 /// What the identity is made from.
 #[derive(Debug)]
@@ -335,27 +321,17 @@ impl Keeper {
     /// The first certificate. Whoever is alone ends where there is no way to it; one of several says why, and waits.
     async fn first(&self) -> Result<Credentials, IdentityError> {
         loop {
-            let token = self.token();
+            let token = self.settings.joining.token();
             let used = token.as_ref().ok().cloned();
             let error = match self.join(token, None).await {
                 Ok(joined) => return Ok(joined),
                 Err(error) => error,
             };
-            if matches!(self.settings.joining, Joining::Once(_)) {
+            if !self.settings.joining.again() {
                 return Err(error);
             }
             self.troubled(&error);
             self.another_token(used).await;
-        }
-    }
-
-    fn token(&self) -> Result<Option<JoinToken>, IdentityError> {
-        match &self.settings.joining {
-            Joining::Once(token) => Ok(token.clone()),
-            Joining::Again(tokens) => {
-                let read = tokens.read();
-                read.map_err(|error| IdentityError::Token(error.to_string()))
-            }
         }
     }
 
@@ -375,7 +351,12 @@ impl Keeper {
         let changed = async {
             loop {
                 tokio::time::sleep(LOOK_PAUSE).await;
-                if self.token().is_ok_and(|now| last.as_ref() != Some(&now)) {
+                if self
+                    .settings
+                    .joining
+                    .token()
+                    .is_ok_and(|now| last.as_ref() != Some(&now))
+                {
                     return;
                 }
             }
@@ -463,9 +444,12 @@ impl Keeper {
             }
             if now() >= current.not_after {
                 self.publish.send_replace(None);
-                match self.join(self.token(), Some(current)).await {
+                match self
+                    .join(self.settings.joining.token(), Some(current))
+                    .await
+                {
                     Ok(joined) => return Ok(self.put_in_force(joined)),
-                    Err(error) if matches!(self.settings.joining, Joining::Again(_)) => {
+                    Err(error) if self.settings.joining.again() => {
                         self.troubled(&error);
                     }
                     // Then only a renewal is left.

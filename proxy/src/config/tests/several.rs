@@ -103,9 +103,7 @@ fn a_file_has_one_form_and_each_workload_its_own_token() {
         ],
     );
     check(
-        &format!(
-            "controllers: [c1:4700]\nworkload: {{namespace: shop, name: a, addresses: [10.0.0.1], users: [1]}}\nworkers: 1"
-        ),
+        "controllers: [c1:4700]\nworkload: {namespace: shop, name: a, addresses: [10.0.0.1], users: [1]}",
         &[
             "workload.users: unknown field; the fields here are: namespace, name, serviceAccount, labels, addresses, locality, ports",
         ],
