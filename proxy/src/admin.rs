@@ -9,4 +9,4 @@ mod pages;
 mod tests;
 
 pub use http::{BindError, bind};
-pub use pages::{Admin, Scope};
+pub use pages::{Admin, Scope, Workload, Workloads};

@@ -4,38 +4,39 @@ mod agent;
 mod common;
 mod data_path;
 mod join;
+mod member;
 mod shutdown;
 mod sidecar;
 
 pub use join::JoinError;
 
-use crate::config::Config;
-use crate::telemetry;
+use crate::config::{Config, Hosted};
+use crate::telemetry::{self, LogLevel};
 use anyhow::Context;
-use std::sync::Arc;
 
-/// What the process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It takes the workload's connections.
-    Sidecar,
-    /// It stands beside a program that does.
-    Agent,
+/// Takes the connections of one workload or of several, until it is told to stop. An error is a reason not to go on.
+pub fn run_sidecar(hosted: Hosted) -> anyhow::Result<()> {
+    let first = hosted.workloads().first();
+    let first = first.context("no workload is named")?.clone();
+    run(&first, async |log| sidecar::serve(hosted, log).await)
 }
 
-/// Runs the process until it is told to stop. An error is a reason not to go on.
-pub fn run(config: Config, role: Role) -> anyhow::Result<()> {
+/// Stands beside a program that takes its connections itself, until it is told to stop. An error is a reason not to go on.
+pub fn run_agent(config: Config) -> anyhow::Result<()> {
+    run(&config.clone(), async |log| agent::serve(config, log).await)
+}
+
+fn run(
+    config: &Config,
+    serve: impl AsyncFnOnce(LogLevel) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let log = telemetry::start(&config.log, config.log_format).context("the log")?;
     // One thread serves everything: a sidecar mostly gets one core. Further workers have runtimes of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let config = Arc::new(config);
-    let outcome = match role {
-        Role::Sidecar => runtime.block_on(sidecar::serve(config, log)),
-        Role::Agent => runtime.block_on(agent::serve(config, log)),
-    };
+    let outcome = runtime.block_on(serve(log));
     // What is left are connections that the drain has given up and lookups in the thread pool.
     runtime.shutdown_background();
     outcome

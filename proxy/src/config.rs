@@ -3,23 +3,26 @@
 mod agent;
 mod fields;
 mod health;
+mod hosted;
 mod listen;
 mod problems;
 #[cfg(test)]
 mod tests;
+mod users;
 mod values;
 mod workload;
 
 pub use agent::{Agent, AgentKind};
 pub use health::{HealthCheck, Probe};
+pub use hosted::Hosted;
 pub use listen::{Bind, Listen};
 pub use problems::{InvalidConfig, Problem};
-pub use values::{Egress, HostPort, Label, LogFormat, Protocol};
+pub use users::Users;
+pub use values::{Account, Egress, HostPort, Label, LogFormat, Protocol};
 pub use workload::{Port, Workload};
 
 use fields::Fields;
 use ipnet::IpNet;
-use problems::Problems;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +44,7 @@ const VIRTUAL_RANGES: [&str; 2] = ["240.0.0.0/4", "fd4d:6169:6c6c:65::/64"];
 /// More controllers than a cluster has members, learners included.
 const CONTROLLERS: usize = 64;
 
-/// Everything that the file says, with defaults filled in.
+/// Everything that the file says of one workload, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
@@ -121,78 +124,14 @@ pub struct Advertise {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file that is of one workload.
     pub fn load(path: &Path) -> Result<Self, InvalidConfig> {
-        let text = std::fs::read_to_string(path).map_err(|error| InvalidConfig {
-            problems: vec![Problem {
-                path: String::new(),
-                message: format!("cannot read {}: {error}", path.display()),
-            }],
-        })?;
-        text.parse()
+        Hosted::load(path)?.alone()
     }
 
     /// The resolved value as YAML; the join token is left out.
     pub fn resolved(&self) -> String {
-        serde_saphyr::to_string(self).expect(
-            "a configuration is made of texts, numbers and lists, which YAML can always hold",
-        )
-    }
-
-    fn read(mut fields: Fields<'_>) -> Option<Self> {
-        if !fields.has("workload") {
-            fields.problem("workload", "is missing");
-        }
-        let controllers = read_controllers(&mut fields);
-        let join_token = read_join_token(&mut fields);
-        if controllers.is_empty() && join_token.is_none() {
-            let text = "is missing; name controllers, or give a joinToken that does";
-            fields.problem("controllers", text);
-        }
-        let data_directory: Option<PathBuf> = fields.text("dataDir");
-        let data_directory = data_directory.unwrap_or_else(|| DATA_DIRECTORY.into());
-        let trust_domain = fields.text("trustDomain");
-        let wanted = fields.has("workload");
-        let workload = fields.mapping("workload");
-        let workload = if wanted {
-            Workload::read(workload)
-        } else {
-            None
-        };
-        let listen = Listen::read(fields.mapping("listen"));
-        let advertise = read_advertise(fields.mapping("advertise"), &listen);
-        let egress = fields.text("egress").unwrap_or_default();
-        let virtual_ranges = fields.texts("virtualRanges");
-        let resolvers = read_resolvers(&mut fields);
-        let workers = fields.number("workers", WORKERS).unwrap_or(1);
-        let drain_timeout = fields.duration("drainTimeout", DRAIN_TIMEOUT);
-        let drain_delay = fields.duration("drainDelay", DRAIN_DELAY);
-        let log = fields.text("log").unwrap_or_else(|| "info".to_owned());
-        if let Err(error) = log.parse::<tracing_subscriber::EnvFilter>() {
-            fields.problem("log", format!("{log:?}: {error}"));
-        }
-        let log_format = fields.text("logFormat").unwrap_or_default();
-        let agent = Agent::read(fields.mapping("agent"), &data_directory, workload.as_ref());
-        check_relations(&fields, workload.as_ref(), &listen);
-        fields.finish();
-        Some(Self {
-            controllers,
-            join_token,
-            data_directory,
-            trust_domain,
-            workload: workload?,
-            listen,
-            advertise,
-            egress,
-            virtual_ranges: virtual_ranges.unwrap_or_else(default_ranges),
-            resolvers,
-            workers: usize::try_from(workers).ok()?,
-            drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(30)),
-            drain_delay: drain_delay.unwrap_or(Duration::from_secs(1)),
-            log,
-            log_format,
-            agent,
-        })
+        yaml(self)
     }
 }
 
@@ -200,16 +139,112 @@ impl FromStr for Config {
     type Err = InvalidConfig;
 
     fn from_str(text: &str) -> Result<Self, InvalidConfig> {
-        let problems = Problems::default();
-        let config = match serde_saphyr::from_str::<serde_json::Value>(text) {
-            Ok(value) => Config::read(Fields::root(value, &problems)),
-            Err(error) => {
-                problems.add("", format!("this is not YAML: {error}"));
-                None
-            }
-        };
-        problems.into_result(config)
+        text.parse::<Hosted>()?.alone()
     }
+}
+
+fn yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value)
+        .expect("a configuration is made of texts, numbers and lists, which YAML can always hold")
+}
+
+/// What is a workload's own.
+struct Own {
+    join_token: Option<JoinToken>,
+    data_directory: PathBuf,
+    workload: Workload,
+    agent: Agent,
+}
+
+/// What a file says, whose workloads are `Own`.
+fn read(mut fields: Fields<'_>) -> Option<Hosted> {
+    let several = fields.has("workloads");
+    if several && fields.has("workload") {
+        fields.problem("workloads", "cannot stand beside workload; keep one");
+    } else if !several && !fields.has("workload") {
+        fields.problem("workload", "is missing");
+    }
+    let controllers = read_controllers(&mut fields);
+    let join_token = read_join_token(&mut fields);
+    if several {
+        hosted::check_joining(&fields, &controllers, join_token.as_ref());
+    } else if controllers.is_empty() && join_token.is_none() {
+        let text = "is missing; name controllers, or give a joinToken that does";
+        fields.problem("controllers", text);
+    }
+    let data_directory: Option<PathBuf> = fields.text("dataDir");
+    let data_directory = data_directory.unwrap_or_else(|| DATA_DIRECTORY.into());
+    let trust_domain = fields.text("trustDomain");
+    let wanted = fields.has("workload");
+    let workload = fields.mapping("workload");
+    let workload = match wanted && !several {
+        true => Workload::read(workload, hosted::Form::One).map(|read| read.workload),
+        false => None,
+    };
+    let listed = hosted::read(&mut fields, &data_directory);
+    let listen = Listen::read(fields.mapping("listen"));
+    let advertise = read_advertise(fields.mapping("advertise"), &listen);
+    let egress = fields.text("egress").unwrap_or_default();
+    let virtual_ranges = fields.texts("virtualRanges");
+    let resolvers = read_resolvers(&mut fields);
+    let workers = fields.number("workers", WORKERS).unwrap_or(1);
+    let drain_timeout = fields.duration("drainTimeout", DRAIN_TIMEOUT);
+    let drain_delay = fields.duration("drainDelay", DRAIN_DELAY);
+    let log = fields.text("log").unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = log.parse::<tracing_subscriber::EnvFilter>() {
+        fields.problem("log", format!("{log:?}: {error}"));
+    }
+    let log_format = fields.text("logFormat").unwrap_or_default();
+    if several && fields.has("agent") {
+        let text = "stands beside one workload; take it out, or name one workload";
+        fields.problem("agent", text);
+    }
+    let agent = Agent::read(
+        fields.mapping("agent"),
+        &data_directory,
+        workload.as_ref().filter(|_| !several),
+    );
+    if let Some(workload) = &workload {
+        check_relations(&fields, "workload", workload, &listen);
+    }
+    for (index, own) in listed.iter().enumerate() {
+        let path = format!("workloads[{index}]");
+        check_relations(&fields, &path, &own.workload, &listen);
+    }
+    fields.finish();
+    let workers = usize::try_from(workers).ok()?;
+    let virtual_ranges = virtual_ranges.unwrap_or_else(default_ranges);
+    let drain_timeout = drain_timeout.unwrap_or(Duration::from_secs(30));
+    let drain_delay = drain_delay.unwrap_or(Duration::from_secs(1));
+    let resolved = |own: Own| Config {
+        controllers: controllers.clone(),
+        join_token: own.join_token,
+        data_directory: own.data_directory,
+        trust_domain: trust_domain.clone(),
+        workload: own.workload,
+        listen: listen.clone(),
+        advertise: advertise.clone(),
+        egress,
+        virtual_ranges: virtual_ranges.clone(),
+        resolvers: resolvers.clone(),
+        workers,
+        drain_timeout,
+        drain_delay,
+        log: log.clone(),
+        log_format,
+        agent: own.agent,
+    };
+    if several {
+        let workloads = listed.into_iter().map(resolved).collect();
+        return Some(Hosted::Several(data_directory.clone(), workloads));
+    }
+    let own = Own {
+        join_token,
+        data_directory: data_directory.clone(),
+        workload: workload?,
+        agent,
+    };
+    Some(Hosted::One(Box::new(resolved(own))))
 }
 
 fn read_controllers(fields: &mut Fields<'_>) -> Vec<HostPort> {
@@ -267,17 +302,17 @@ fn read_resolvers(fields: &mut Fields<'_>) -> Vec<SocketAddr> {
     resolvers.into_iter().map(|resolver| resolver.0).collect()
 }
 
-fn check_relations(fields: &Fields<'_>, workload: Option<&Workload>, listen: &Listen) {
-    let Some(workload) = workload else { return };
+/// `path`: where the workload stands.
+fn check_relations(fields: &Fields<'_>, path: &str, workload: &Workload, listen: &Listen) {
     if listen.mesh.is_empty() && !workload.ports.is_empty() {
-        let text = "must not be empty while workload.ports names ports to serve";
+        let text = format!("must not be empty while {path}.ports names ports to serve");
         fields.problem("listen.mesh", text);
     }
     for port in &workload.ports {
         let own = |bind: &&Bind| Some(bind.address) == port.application;
         if let Some(bind) = listen.mesh.iter().find(own) {
             let text = format!("application {} is the proxy itself", bind.address);
-            fields.problem("workload.ports", text);
+            fields.problem(&format!("{path}.ports"), text);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod issue;
+mod joining;
 mod key;
 mod renewal;
 mod store;
@@ -11,6 +12,7 @@ mod verify;
 
 pub use credentials::{CredentialError, Credentials};
 pub use issue::{IssueError, JoinFailure};
+pub use joining::{Joining, Tokens};
 pub use key::{KeyError, PrivateKey};
 pub use renewal::{Identity, IdentityError, Settings, start};
 pub use store::{StoreError, Stored};

@@ -1,9 +1,9 @@
 //! `maille-proxy`: the sidecar, and the agent beside an Envoy or a gRPC program.
 
 use clap::{Parser, Subcommand};
-use maille_proxy::app::{self, Role};
-use maille_proxy::config::Config;
-use std::path::PathBuf;
+use maille_proxy::app;
+use maille_proxy::config::{Config, Hosted, InvalidConfig};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The system's allocator keeps what thousands of connections have left behind; this one gives it back within seconds. Its
@@ -49,10 +49,14 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => run(config, Role::Sidecar),
-        Command::Agent { config } => run(config, Role::Agent),
-        Command::CheckConfig { config } => with_config(config, |config| {
-            print!("{}", config.resolved());
+        Command::Run { config } => with_config(&config, Hosted::load(&config), |hosted| {
+            ended(app::run_sidecar(hosted))
+        }),
+        Command::Agent { config } => with_config(&config, Config::load(&config), |config| {
+            ended(app::run_agent(config))
+        }),
+        Command::CheckConfig { config } => with_config(&config, Hosted::load(&config), |hosted| {
+            print!("{}", hosted.resolved());
             ExitCode::SUCCESS
         }),
         Command::Version => {
@@ -62,14 +66,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: PathBuf, role: Role) -> ExitCode {
-    with_config(path, |config| {
-        app::run(config, role).map_or_else(failed, |()| ExitCode::SUCCESS)
-    })
-}
-
-fn with_config(path: PathBuf, act: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(&path) {
+fn with_config<T>(
+    path: &Path,
+    read: Result<T, InvalidConfig>,
+    act: impl FnOnce(T) -> ExitCode,
+) -> ExitCode {
+    match read {
         Ok(config) => act(config),
         Err(invalid) => {
             eprintln!(
@@ -79,6 +81,10 @@ fn with_config(path: PathBuf, act: impl FnOnce(Config) -> ExitCode) -> ExitCode 
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    outcome.map_or_else(failed, |()| ExitCode::SUCCESS)
 }
 
 fn failed(error: anyhow::Error) -> ExitCode {

@@ -13,7 +13,7 @@ pub use loads::{ClusterCounts, ClusterLoad, Counts, Flight, Load, Loads, Opened,
 pub use requests::RequestMetrics;
 
 use bounded::Bounded;
-use labels::{GrpcLabels, LatencyLabels, OverflowLabels, StatusLabels};
+use labels::{GrpcLabels, LatencyLabels, OverflowLabels, Owned, StatusLabels};
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
@@ -48,6 +48,8 @@ impl MetricConstructor<Histogram> for LatencyHistogram {
 pub struct Metrics {
     families: Arc<Families>,
     loads: Loads,
+    /// Whose they are where the host has several workloads.
+    workload: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -144,12 +146,26 @@ impl Metrics {
         Self {
             families: Arc::new(families),
             loads: Loads::default(),
+            workload: None,
         }
     }
 
     /// What is counted for load reports.
     pub fn loads(&self) -> &Loads {
         &self.loads
+    }
+
+    /// The same families, for one of several workloads, `<namespace>/<name>`; its load reports are its own.
+    pub fn of_workload(&self, workload: &str) -> Self {
+        Self {
+            families: self.families.clone(),
+            loads: Loads::default(),
+            workload: Some(workload.into()),
+        }
+    }
+
+    fn workload(&self) -> Option<&Arc<str>> {
+        self.workload.as_ref()
     }
 
     /// Lets another part of the process add its own metrics.
@@ -175,11 +191,12 @@ impl Metrics {
     /// Counts a connection as accepted and, until the value is dropped, as open.
     pub fn connection(&self, labels: &ConnectionLabels) -> OpenConnection {
         let families = &self.families;
-        families.connections.get(labels).inc();
+        let workload = self.workload();
+        families.connections.get(labels, workload).inc();
         let metrics = ConnectionMetrics {
-            open: families.open.get(labels),
-            read: families.read.get(labels),
-            written: families.written.get(labels),
+            open: families.open.get(labels, workload),
+            read: families.read.get(labels, workload),
+            written: families.written.get(labels, workload),
         };
         metrics.open.inc();
         OpenConnection { metrics }
@@ -192,46 +209,44 @@ impl Metrics {
             service: service.to_owned(),
             reason,
         };
-        self.families.errors.get(&labels).inc();
+        self.families.errors.get(&labels, self.workload()).inc();
     }
 
     /// The counter of retries that ended so.
     pub fn retries(&self, service: &str, outcome: &'static str) -> Counter {
-        self.families.retries.get(&RetryLabels {
+        let labels = RetryLabels {
             service: service.to_owned(),
             outcome,
-        })
+        };
+        self.families.retries.get(&labels, self.workload())
     }
 
     /// The counter of a cluster's ejections.
     pub fn ejections(&self, cluster: &str) -> Counter {
-        self.families.ejections.get(&ClusterLabels {
+        let labels = ClusterLabels {
             cluster: cluster.to_owned(),
-        })
+        };
+        self.families.ejections.get(&labels, self.workload())
     }
 
     /// A decision about a connection or a request.
     pub fn authorization(&self, labels: &AuthorizationLabels) -> Counter {
-        self.families.authorizations.get(labels)
+        self.families.authorizations.get(labels, self.workload())
     }
 
     /// A TLS handshake: `role` is client or server, `outcome` full, resumed or failed.
     pub fn handshake(&self, role: &'static str, outcome: &'static str) {
-        self.families
-            .handshakes
-            .get(&HandshakeLabels { role, outcome })
-            .inc();
+        let labels = HandshakeLabels { role, outcome };
+        self.families.handshakes.get(&labels, self.workload()).inc();
     }
 
     /// What detection found.
     pub fn detected(&self, direction: Direction, protocol: &'static str) {
-        self.families
-            .detected
-            .get(&DetectLabels {
-                direction,
-                protocol,
-            })
-            .inc();
+        let labels = DetectLabels {
+            direction,
+            protocol,
+        };
+        self.families.detected.get(&labels, self.workload()).inc();
     }
 }
 
@@ -247,7 +262,7 @@ impl Maker<'_> {
         L: labels::Folded,
         M: prometheus_client::registry::Metric + TypedMetric + EncodeMetric + Default + Clone,
     {
-        let family = Family::<L, M>::default();
+        let family = Family::<Owned<L>, M>::default();
         self.registry.register(name, help, family.clone());
         Bounded::new(family, SERIES, self.overflow(name))
     }
@@ -293,6 +308,26 @@ mod tests {
             text.contains(r#"maille_series_folded_total{family="errors"} 500"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn several_workloads_are_told_apart_in_one_family() {
+        let metrics = Metrics::new();
+        metrics.error(Direction::Inbound, "", "denied");
+        for workload in ["shop/web", "shop/api"] {
+            let own = metrics.of_workload(workload);
+            own.error(Direction::Inbound, "", "denied");
+        }
+        let text = metrics.encode().unwrap();
+        let series = |labels: &str| {
+            format!(
+                "maille_errors_total{{direction=\"inbound\",service=\"\",reason=\"denied\"{labels}}} 1\n"
+            )
+        };
+        for labels in ["", ",workload=\"shop/web\"", ",workload=\"shop/api\""] {
+            assert!(text.contains(&series(labels)), "{labels} in {text}");
+        }
+        assert_eq!(text.matches("# TYPE maille_errors ").count(), 1, "{text}");
     }
 
     #[test]

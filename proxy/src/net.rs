@@ -1,7 +1,9 @@
 //! Sockets: accepting, where a redirected connection was going, connecting, cutting.
 
+mod owner;
 mod prefixed;
 
+pub use owner::{Owner, Owners};
 pub use prefixed::Prefixed;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};

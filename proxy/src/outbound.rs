@@ -1,11 +1,18 @@
 //! The life of a connection from this workload: where it goes, what it speaks, which route and endpoint, and on to the peer.
 
 mod binding;
+mod claims;
 mod connection;
+mod departures;
+mod gate;
 mod opaque;
 mod request;
 mod target;
 mod upstreams;
+
+pub use claims::Claims;
+pub use departures::Departures;
+pub use gate::Gate;
 
 use crate::metrics::Direction;
 use crate::net;
@@ -35,6 +42,8 @@ pub struct Settings {
     pub own: Vec<SocketAddr>,
     /// Where this workload stands.
     pub locality: Locality,
+    /// Where the host has several workloads: what tells their callers apart, and which of them this is.
+    pub gate: Option<(Arc<Gate>, usize)>,
 }
 
 /// The outbound side of one worker.
@@ -57,8 +66,9 @@ impl Outbound {
 
     /// Serves redirected connections that `listener` accepts, until the drain begins.
     pub async fn run(self: Arc<Self>, listener: TcpListener) {
+        let (tasks, work) = (self.shared.tasks.clone(), self.shared.work.clone());
         let outbound = self.clone();
-        accept_all(self.shared.clone(), listener, move |stream| {
+        accept_all(tasks, work, listener, move |stream| {
             outbound.clone().serve(stream)
         })
         .await;
@@ -66,12 +76,14 @@ impl Outbound {
 
     /// One redirected connection, from its first byte to its last.
     async fn serve(self: Arc<Self>, stream: TcpStream) {
-        let destination = match net::original_destination(&stream) {
-            Ok(destination) => destination,
-            Err(error) => {
-                return tracing::debug!(%error, "a connection was gone before it was looked at");
-            }
-        };
+        match net::original_destination(&stream) {
+            Ok(destination) => self.serve_to(stream, destination).await,
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was looked at"),
+        }
+    }
+
+    /// One connection that was going to `destination`.
+    async fn serve_to(self: Arc<Self>, stream: TcpStream, destination: SocketAddr) {
         if self.owns(destination) {
             self.shared.metrics.error(Direction::Outbound, "", "loop");
             tracing::warn!(%destination, "refused a connection to the proxy's own listener; only redirected connections have a destination");
@@ -89,6 +101,11 @@ impl Outbound {
 
     /// One connection to an explicit listener, which leads to `target`.
     async fn serve_explicit(self: Arc<Self>, stream: TcpStream, target: Arc<str>) {
+        if let Some((gate, own)) = &self.settings.gate
+            && !gate.admits(*own, &stream)
+        {
+            return net::reset(stream);
+        }
         match self.resolve(&target).await {
             Resolution::Found(listener) => {
                 connection::serve(self, stream, listener.name.clone()).await

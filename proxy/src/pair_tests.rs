@@ -9,3 +9,4 @@ mod opaque;
 mod policy;
 mod retries;
 mod routes;
+mod several;

@@ -25,6 +25,17 @@ pub struct Shared {
     pub work: Work,
 }
 
+/// What the process has once, whichever workload a connection is for.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// What is counted of connections that are no workload's.
+    pub metrics: Metrics,
+    /// Where connections' tasks are started.
+    pub tasks: Tasks,
+    /// Held by everything that a drain waits for.
+    pub work: Work,
+}
+
 impl Shared {
     /// Looks at the snapshot that holds now. Do not hold on to what it gives.
     pub fn snapshot<T>(&self, look: impl FnOnce(&Arc<Snapshot>) -> T) -> T {
@@ -33,18 +44,22 @@ impl Shared {
 }
 
 /// Gives each connection to `serve`, in a task of its own, until the drain begins.
-pub async fn accept_all<F>(shared: Shared, listener: TcpListener, serve: impl Fn(TcpStream) -> F)
-where
+pub async fn accept_all<F>(
+    tasks: Tasks,
+    work: Work,
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut work = shared.work.clone();
+    let mut draining = work.clone();
     loop {
         let (stream, _) = tokio::select! {
             accepted = crate::net::accept(&listener) => accepted,
-            () = work.drained() => return,
+            () = draining.drained() => return,
         };
-        let held = shared.work.clone();
+        let held = work.clone();
         // Not an async block around it: that would take the room of the connection's whole life twice.
-        shared.tasks.spawn(serve(stream).map(move |()| drop(held)));
+        tasks.spawn(serve(stream).map(move |()| drop(held)));
     }
 }

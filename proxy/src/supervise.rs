@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{Instrument, Span, debug, error, error_span, warn};
 
 /// How long tasks may take to end once told to. What they still hold is on disk or not worth waiting for.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -32,6 +32,8 @@ pub struct Tasks {
     ordinary: TaskTracker,
     stopping: CancellationToken,
     ended: mpsc::UnboundedSender<VitalTaskEnded>,
+    /// In which they are started. None: in none.
+    span: Option<Span>,
 }
 
 /// Tells of vital tasks that ended.
@@ -49,6 +51,7 @@ pub fn tasks() -> (Tasks, Endings) {
         ordinary: TaskTracker::new(),
         stopping: CancellationToken::new(),
         ended,
+        span: None,
     };
     (tasks, Endings { endings })
 }
@@ -65,6 +68,15 @@ impl Endings {
 }
 
 impl Tasks {
+    /// The same process's, for one of several workloads: what its tasks log carries its name.
+    pub fn of_workload(&self, workload: &str) -> Self {
+        Self {
+            // Whatever the log's level, a line must not lose whose it is.
+            span: Some(error_span!("workload", name = workload)),
+            ..self.clone()
+        }
+    }
+
     /// Starts a task that must live as long as the process.
     pub fn vital(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.vital_or(task, async {
@@ -87,19 +99,26 @@ impl Tasks {
             stopping: self.stopping.clone(),
             ended: self.ended.clone(),
         };
-        self.vital.spawn(async move {
+        let guarded = async move {
             // All of it moves in, so that it is dropped with the task, whatever way that ends.
             let mut guard = guard;
             let end = work.await;
             guard.source = end.err().map(Into::into);
-        });
+        };
+        match &self.span {
+            Some(span) => self.vital.spawn(guarded.instrument(span.clone())),
+            None => self.vital.spawn(guarded),
+        };
         debug!(task, "started");
     }
 
     /// Starts a task that may end when its work is done: one connection, one question. Nobody waits for it at the end: what
     /// must be finished is held by the drain.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.ordinary.spawn(work);
+        match &self.span {
+            Some(span) => self.ordinary.spawn(work.instrument(span.clone())),
+            None => self.ordinary.spawn(work),
+        };
     }
 
     /// Is cancelled once the tasks are to end. A task watches it and returns.

@@ -9,13 +9,14 @@ use crate::policy::PeerIdentity;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ProducesTickets;
+use rustls::server::{Acceptor, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use verify::ClientVerifier;
 
 /// What is spoken over a connection, as ALPN names it.
@@ -168,17 +169,52 @@ impl Mesh {
         let handshake = acceptor.accept_with(buffered(stream), |state| {
             state.set_buffer_limit(Some(TLS_BUFFER))
         });
-        let tls = within(HANDSHAKE_LIMIT, handshake).await?;
-        let state = tls.get_ref().1;
-        let form = Form::of(state).ok_or(TlsError::Protocol)?;
-        let (peer, port) = (checked(state)?, state.server_name().and_then(target));
-        Ok(Accepted {
-            tls,
-            peer,
-            form,
-            port,
-        })
+        accepted(within(HANDSHAKE_LIMIT, handshake).await?)
     }
+
+    /// The same for a peer whose first words have been read.
+    pub async fn answer(&self, greeting: Greeting) -> Result<Accepted, TlsError> {
+        let config = self.server.clone();
+        let handshake = greeting
+            .start
+            .into_stream_with(config, |state| state.set_buffer_limit(Some(TLS_BUFFER)));
+        accepted(within(HANDSHAKE_LIMIT, handshake).await?)
+    }
+}
+
+fn accepted(tls: tokio_rustls::server::TlsStream<Socket>) -> Result<Accepted, TlsError> {
+    let state = tls.get_ref().1;
+    let form = Form::of(state).ok_or(TlsError::Protocol)?;
+    let (peer, port) = (checked(state)?, state.server_name().and_then(target));
+    Ok(Accepted {
+        tls,
+        peer,
+        form,
+        port,
+    })
+}
+
+/// What a peer has said before it was answered: for which port it comes, so that the certificate can be chosen.
+pub struct Greeting {
+    start: StartHandshake<Socket>,
+    /// The target port that SNI names.
+    pub port: Option<u16>,
+}
+
+impl std::fmt::Debug for Greeting {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Greeting")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads what a peer says first.
+pub async fn greeted(stream: TcpStream) -> Result<Greeting, TlsError> {
+    let reading = LazyConfigAcceptor::new(Acceptor::default(), buffered(stream));
+    let start = within(HANDSHAKE_LIMIT, reading).await?;
+    let port = start.client_hello().server_name().and_then(target);
+    Ok(Greeting { start, port })
 }
 
 /// The port in `8080.maille`.

@@ -133,6 +133,7 @@ fn what_is_unpacked_runs_and_its_units_and_examples_hold() {
     for (name, example) in [
         ("maille-controller", "controller.yaml"),
         ("maille-proxy", "proxy.yaml"),
+        ("maille-proxy", "proxy-shared.yaml"),
     ] {
         let file = root.join(format!("usr/share/doc/{name}/examples/{example}"));
         run(program(name).arg("check-config").arg("--config").arg(file));

@@ -24,6 +24,12 @@ pub struct Settings {
     pub join_token_file: Option<PathBuf>,
 }
 
+/// What tells that a file is not an agent's.
+#[derive(Deserialize)]
+struct Shape {
+    workloads: Option<serde::de::IgnoredAny>,
+}
+
 /// Who it is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Workload {
@@ -98,11 +104,14 @@ impl Settings {
 
     /// Reads what `check-config` prints.
     fn read(text: &str, config: &Path, wanted: Kind) -> Outcome<Settings> {
-        let mut settings: Settings = serde_saphyr::from_str(text).map_err(|error| {
-            Failure::failed("read what maille-proxy check-config prints")
-                .caused_by(error)
-                .next("is maille-proxy of the same version as this program?")
-        })?;
+        let shape: Shape = resolved(text)?;
+        if shape.workloads.is_some() {
+            let config = config.display();
+            let message = format!("{config}: workloads: only a sidecar stands beside several");
+            let next = "give each Envoy and each gRPC program a file of its own, with workload";
+            return Err(Failure::new(Exit::Refused, message).next(next));
+        }
+        let mut settings: Settings = resolved(text)?;
         if settings.agent.kind != wanted {
             let (kind, wanted) = (settings.agent.kind.name(), wanted.name());
             let message = format!("{}: agent.kind is {kind}, not {wanted}", config.display());
@@ -132,6 +141,14 @@ impl Settings {
         }
         node
     }
+}
+
+fn resolved<T: serde::de::DeserializeOwned>(text: &str) -> Outcome<T> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        Failure::failed("read what maille-proxy check-config prints")
+            .caused_by(error)
+            .next("is maille-proxy of the same version as this program?")
+    })
 }
 
 fn absolute(what: &str, path: &Path) -> Outcome<PathBuf> {
@@ -180,6 +197,17 @@ agent: {socket: /data/agent.sock, kind: envoy, files: null}
         assert_eq!(
             refused.to_string(),
             "web.yaml: agent.kind is grpc, not envoy"
+        );
+        assert_eq!(refused.exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn a_host_of_several_workloads_is_no_agents() {
+        let several = "controllers: [c1:4700]\nworkloads: [{namespace: shop, name: a}]\n";
+        let refused = Settings::read(several, Path::new("host.yaml"), Kind::Envoy).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "host.yaml: workloads: only a sidecar stands beside several"
         );
         assert_eq!(refused.exit(), Exit::Refused);
     }

@@ -12,7 +12,8 @@ use ::http::request::Parts;
 use ::http::{Method, Response, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -34,14 +35,42 @@ pub struct Admin {
     pub metrics: Metrics,
     /// The log's level.
     pub log: LogLevel,
-    /// The certificate.
-    pub identity: Identity,
-    /// What the control plane told.
-    pub xds: Xds,
+    /// Whom it stands beside.
+    pub workloads: Workloads,
     /// The resolved configuration, as YAML.
     pub configuration: String,
     /// Begins the drain, as SIGTERM does.
     pub drain: Arc<Notify>,
+}
+
+/// A workload as the pages show it.
+#[derive(Debug)]
+pub struct Workload {
+    /// The certificate.
+    pub identity: Identity,
+    /// What the control plane told.
+    pub xds: Xds,
+}
+
+/// Whom the proxy stands beside.
+#[derive(Debug)]
+pub enum Workloads {
+    /// One: the pages are its own.
+    One(Workload),
+    /// Several, by name: each page has one after the other under `workloads`.
+    Several(BTreeMap<String, Workload>),
+}
+
+impl Workloads {
+    fn show(&self, show: impl Fn(&Workload) -> Value) -> Value {
+        match self {
+            Self::One(one) => show(one),
+            Self::Several(all) => {
+                let shown = all.iter().map(|(name, one)| (name.clone(), show(one)));
+                json!({ "workloads": shown.collect::<Map<_, _>>() })
+            }
+        }
+    }
 }
 
 type Page = Response<Full<Bytes>>;
@@ -82,13 +111,16 @@ impl Admin {
             return text(404, "here are /ready, /live and /metrics\n");
         }
         match (path, &head.method) {
-            ("/config", _) if get => json_page(&dump(&self.xds.current())),
+            ("/config", _) if get => {
+                json_page(&self.workloads.show(|one| dump(&one.xds.current())))
+            }
             ("/status", _) if get => json_page(&self.status()),
             ("/settings", _) if get => {
                 page(200, "application/yaml", self.configuration.clone().into())
             }
             ("/certificates", _) if get => {
-                json_page(&certificates(self.identity.current().as_deref()))
+                let show = |one: &Workload| certificates(one.identity.current().as_deref());
+                json_page(&self.workloads.show(show))
             }
             ("/log-level", &Method::PUT) => self.set_log_level(body),
             ("/log-level", _) if get => match self.log.get() {
@@ -125,16 +157,12 @@ impl Admin {
     }
 
     fn status(&self) -> Value {
-        let snapshot = self.xds.current();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "identity": self.identity.current().map(|current| current.identity.to_string()),
-            "waitingFor": self.readiness.missing(),
-            "controlPlane": *self.xds.status().borrow(),
-            "incarnation": snapshot.incarnation,
-            "index": snapshot.index,
-            "names": self.xds.names(),
-        })
+        let mut status = self.workloads.show(Workload::status);
+        if let Some(fields) = status.as_object_mut() {
+            fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+            fields.insert("waitingFor".into(), self.readiness.missing().into());
+        }
+        status
     }
 
     fn set_log_level(&self, body: &[u8]) -> Page {
@@ -145,5 +173,19 @@ impl Admin {
             Ok(()) => text(200, format!("{}\n", level.trim())),
             Err(error) => text(400, format!("{error}\n")),
         }
+    }
+}
+
+impl Workload {
+    fn status(&self) -> Value {
+        let snapshot = self.xds.current();
+        json!({
+            "identity": self.identity.current().map(|current| current.identity.to_string()),
+            "trouble": *self.identity.trouble().borrow(),
+            "controlPlane": *self.xds.status().borrow(),
+            "incarnation": snapshot.incarnation,
+            "index": snapshot.index,
+            "names": self.xds.names(),
+        })
     }
 }

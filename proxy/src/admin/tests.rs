@@ -1,7 +1,7 @@
 //! Which page is where, what it says, and what it refuses.
 #![allow(clippy::unwrap_used)]
 
-use super::pages::{Admin, Scope};
+use super::pages::{Admin, Scope, Workload, Workloads};
 use crate::metrics::Metrics;
 use crate::supervise::Readiness;
 use crate::telemetry;
@@ -34,8 +34,10 @@ async fn admin(world: &World) -> (Admin, crate::xds::tests::Life) {
         readiness: Readiness::default(),
         metrics: Metrics::new(),
         log: LOG.clone(),
-        identity,
-        xds: life.xds.clone(),
+        workloads: Workloads::One(Workload {
+            identity,
+            xds: life.xds.clone(),
+        }),
         configuration: "egress: allow\n".into(),
         drain: Arc::default(),
     };
@@ -118,4 +120,29 @@ async fn a_web_page_cannot_ask() {
     let request = Request::post("/drain").header("origin", "http://example.org");
     let head = request.body(()).unwrap().into_parts().0;
     assert_eq!(admin.answer(Scope::Loopback, &head, b"").status(), 403);
+}
+
+#[tokio::test]
+async fn several_workloads_stand_under_their_names() {
+    let world = World::new().await;
+    let (mut admin, life) = admin(&world).await;
+    let workload = || Workload {
+        identity: life.identity.clone(),
+        xds: life.xds.clone(),
+    };
+    let names = ["shop/api", "shop/web"].map(str::to_owned);
+    let several = names.map(|name| (name, workload())).into();
+    let (_, alone) = ask(&admin, Scope::Loopback, "GET", "/certificates", "").await;
+    admin.workloads = Workloads::Several(several);
+    let parsed = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    let (_, certificates) = ask(&admin, Scope::Loopback, "GET", "/certificates", "").await;
+    let shown = parsed(certificates);
+    assert_eq!(shown["workloads"]["shop/web"], parsed(alone));
+    let (_, status) = ask(&admin, Scope::Loopback, "GET", "/status", "").await;
+    let shown = parsed(status);
+    assert_eq!(shown["version"], env!("CARGO_PKG_VERSION"));
+    let identity = &shown["workloads"]["shop/api"]["identity"];
+    assert_eq!(identity, "spiffe://mesh.test/ns/shop/sa/web");
+    let (_, config) = ask(&admin, Scope::Loopback, "GET", "/config", "").await;
+    assert!(parsed(config)["workloads"]["shop/api"]["inbound"].is_object());
 }

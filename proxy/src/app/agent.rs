@@ -9,23 +9,24 @@ use crate::identity::Identity;
 use crate::supervise::{Pending, Readiness};
 use crate::telemetry::LogLevel;
 use anyhow::Context;
-use std::sync::Arc;
 use xds_api::maille::v1::Mesh;
 
 /// From the first part to the last, and back. The program beside it keeps its own connections; nothing is drained here but
 /// the registration.
-pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<()> {
+pub(super) async fn serve(config: Config, log: LogLevel) -> anyhow::Result<()> {
     let signals = Signals::new().context("cannot listen for signals")?;
     let readiness = Readiness::default();
     let certificate = readiness.wait_for("a certificate");
     let served = readiness.wait_for("the socket");
     let written = readiness.wait_for("the certificate's files");
-    let common = Common::start(config, log, readiness)?;
+    let common = Common::start_one(config, log, readiness)?;
 
     let settings = &common.config.agent;
+    let member = common.members.first().context("it has one workload")?;
+    let identity = member.identity.clone();
     let relay = Relay::new(
-        common.controllers.clone(),
-        common.identity.clone(),
+        member.controllers.clone(),
+        identity.clone(),
         &common.metrics,
         &common.tasks,
     );
@@ -35,13 +36,13 @@ pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<
     };
     let parts = agent::Settings {
         socket: socket?,
-        identity: common.identity.clone(),
+        identity: identity.clone(),
         relay,
         files: settings.files.clone().map(Files::new),
     };
     agent::start(parts, served, written, &common.tasks);
     common.start_dns().await?;
-    let ready = ready_when_certified(common.identity.clone(), certificate);
+    let ready = ready_when_certified(identity, certificate);
     common.tasks.spawn(ready);
     let mesh = match settings.kind {
         AgentKind::Envoy => Mesh::Envoy,

@@ -1,23 +1,17 @@
 //! The parts that sidecar and agent have in common: identity, what the control plane tells, DNS, registration, administration.
 
-use super::join::join;
+use super::member::Member;
 use super::shutdown::Parts;
-use crate::admin::{self, Admin, Scope};
+use crate::admin::{self, Admin, Scope, Workloads};
 use crate::config::{Bind, Config};
-use crate::controllers::Controllers;
 use crate::dns::{self, Resolvers};
 use crate::drain::Drain;
-use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
-use crate::registration;
-use crate::snapshot::{Directory, Snapshot};
 use crate::supervise::{Endings, Readiness, Tasks, tasks};
 use crate::telemetry::LogLevel;
-use crate::xds::{self, Workload, Xds};
-use crate::{files, health};
 use anyhow::Context;
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::info;
 use xds_api::maille::v1::Mesh;
 
@@ -26,10 +20,10 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What has been started.
 pub(super) struct Common {
+    /// What the process has once, whichever its workloads are.
     pub(super) config: Arc<Config>,
-    pub(super) controllers: Controllers,
-    pub(super) identity: Identity,
-    pub(super) xds: Xds,
+    /// At least one.
+    pub(super) members: Vec<Member>,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
     readiness: Readiness,
@@ -38,62 +32,90 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Identity first, then the conversation with the control plane, then what is shown of both.
-    pub(super) fn start(
-        config: Arc<Config>,
+    /// One workload: identity first, then the conversation with the control plane, then what is shown of both. Where there
+    /// is no way to an identity there is no use in going on.
+    pub(super) fn start_one(
+        config: Config,
         log: LogLevel,
         readiness: Readiness,
     ) -> anyhow::Result<Self> {
         let (tasks, endings) = tasks();
         let metrics = Metrics::new();
-        files::private_directory(&config.data_directory).context("dataDir")?;
-
-        let (token, controllers) = join(&config)?;
-        let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let settings = identity::Settings {
-            controllers: controllers.clone(),
-            join_token: token,
-            trust_domain: config.trust_domain.clone(),
-            namespace: config.workload.namespace.to_string(),
-            workload: config.workload.node(),
-            directory: config.data_directory.clone(),
-        };
-        let identity = identity::start(settings, snapshots, &tasks)?;
-        let xds = start_xds(&config, &controllers, &identity, publish, &tasks);
-
-        let drain_asked = Arc::new(Notify::new());
-        let admin = Arc::new(Admin {
-            readiness: readiness.clone(),
-            metrics: metrics.clone(),
-            log,
-            identity: identity.clone(),
-            xds: xds.clone(),
-            configuration: config.resolved(),
-            drain: Arc::clone(&drain_asked),
-        });
-        start_admin(&config, &admin, &tasks)?;
-        Ok(Self {
+        let configuration = config.resolved();
+        let config = Arc::new(config);
+        let member = Member::start(config.clone(), &metrics, &tasks)?;
+        let common = Self {
             config,
-            controllers,
-            identity,
-            xds,
+            members: vec![member.clone()],
             metrics,
             tasks,
             readiness,
-            drain_asked,
+            drain_asked: Arc::default(),
             endings,
-        })
+        };
+        common.start_admin(Workloads::One(member.shown()), configuration, log)?;
+        Ok(common)
     }
 
-    /// Tells the control plane what was called.
-    pub(super) fn report_loads(&self) {
-        xds::report(
-            self.controllers.clone(),
-            workload(&self.config),
-            self.identity.clone(),
-            self.metrics.loads().clone(),
-            &self.tasks,
-        );
+    /// Several workloads. One that gets no identity leaves the others alone.
+    pub(super) fn start_several(
+        configs: Vec<Config>,
+        configuration: String,
+        log: LogLevel,
+        readiness: Readiness,
+    ) -> anyhow::Result<Self> {
+        let (tasks, endings) = tasks();
+        let metrics = Metrics::new();
+        let start = |config| Member::start_among_others(Arc::new(config), &metrics, &tasks);
+        let members: Vec<Member> = configs
+            .into_iter()
+            .map(start)
+            .collect::<anyhow::Result<_>>()?;
+        let first = members.first().context("no workload is named")?;
+        let shown = members.iter().map(|member| (member.node(), member.shown()));
+        let shown = Workloads::Several(shown.collect());
+        let common = Self {
+            config: first.config.clone(),
+            members,
+            metrics,
+            tasks,
+            readiness,
+            drain_asked: Arc::default(),
+            endings,
+        };
+        common.start_admin(shown, configuration, log)?;
+        Ok(common)
+    }
+
+    fn start_admin(
+        &self,
+        workloads: Workloads,
+        configuration: String,
+        log: LogLevel,
+    ) -> anyhow::Result<()> {
+        let admin = Arc::new(Admin {
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+            log,
+            workloads,
+            configuration,
+            drain: Arc::clone(&self.drain_asked),
+        });
+        let listen = &self.config.listen;
+        let loopback = [Bind {
+            address: listen.admin,
+            required: true,
+        }];
+        let (tasks, everywhere) = (&self.tasks, &listen.metrics);
+        admin::bind("listen.admin", &loopback, Scope::Loopback, &admin, tasks)?;
+        admin::bind(
+            "listen.metrics",
+            everywhere,
+            Scope::Everywhere,
+            &admin,
+            tasks,
+        )?;
+        Ok(())
     }
 
     /// Answers the names of the mesh.
@@ -106,77 +128,25 @@ impl Common {
             }
             false => Resolvers::given(self.config.resolvers.clone()),
         };
-        dns::start(
-            binds,
-            self.xds.clone(),
-            resolvers,
-            &self.metrics,
-            &self.tasks,
-        )
-        .await?;
+        let told = self.members.iter().map(|member| member.xds.clone());
+        dns::start(binds, told.collect(), resolvers, &self.metrics, &self.tasks).await?;
         Ok(())
     }
 
     /// The last step. A pure client, without ports, is registered too: so the control plane knows whose policy it is asked
     /// for.
     pub(super) fn register(self, mesh: Mesh, drain: Drain) -> Parts {
-        let health = health::start(&self.config.workload.ports, &self.tasks);
-        let settings = registration::Settings {
-            controllers: self.controllers,
-            config: Arc::clone(&self.config),
-            mesh,
-            told: (mesh == Mesh::Native).then(|| self.xds.snapshots().clone()),
-        };
-        let registration = registration::start(settings, self.identity, health, &self.tasks);
-        info!(workload = %self.config.workload.node(), version = env!("CARGO_PKG_VERSION"), "started");
+        let registrations = self.members.iter().map(|member| member.register(mesh));
+        let registrations = registrations.collect();
+        info!(version = env!("CARGO_PKG_VERSION"), "started");
         Parts {
             config: self.config,
             drain,
             drain_asked: self.drain_asked,
-            registration,
+            registrations,
             readiness: self.readiness,
             tasks: self.tasks,
             endings: self.endings,
         }
     }
-}
-
-fn workload(config: &Config) -> Workload {
-    Workload {
-        namespace: config.workload.namespace.to_string(),
-        name: config.workload.name.to_string(),
-        locality: config.workload.locality.clone(),
-    }
-}
-
-fn start_xds(
-    config: &Config,
-    controllers: &Controllers,
-    identity: &Identity,
-    publish: watch::Sender<Arc<Snapshot>>,
-    tasks: &Tasks,
-) -> Xds {
-    let settings = xds::Settings {
-        controllers: controllers.clone(),
-        workload: workload(config),
-        directory: config.data_directory.clone(),
-    };
-    xds::start(settings, identity.clone(), publish, tasks)
-}
-
-fn start_admin(config: &Config, admin: &Arc<Admin>, tasks: &Tasks) -> anyhow::Result<()> {
-    let loopback = [Bind {
-        address: config.listen.admin,
-        required: true,
-    }];
-    admin::bind("listen.admin", &loopback, Scope::Loopback, admin, tasks)?;
-    let everywhere = &config.listen.metrics;
-    admin::bind(
-        "listen.metrics",
-        everywhere,
-        Scope::Everywhere,
-        admin,
-        tasks,
-    )?;
-    Ok(())
 }

@@ -1,13 +1,15 @@
 //! The accept loops of both directions, on one worker or several.
 
+use super::common::Common;
+use super::member::Member;
 use crate::config::{Bind, Config, Egress};
 use crate::drain::Work;
 use crate::identity::{Credentials, Identity};
-use crate::inbound::{self, Inbound};
+use crate::inbound::{self, Arrivals, Inbound};
 use crate::metrics::Metrics;
 use crate::net;
-use crate::outbound::{self, Outbound};
-use crate::shared::Shared;
+use crate::outbound::{self, Claims, Departures, Gate, Outbound};
+use crate::shared::{Process, Shared};
 use crate::snapshot::{Directory, Locality};
 use crate::supervise::{Pending, Tasks};
 use crate::tls::Mesh;
@@ -21,15 +23,43 @@ use tracing::{info, warn};
 /// What the data path is made of.
 #[derive(Clone)]
 pub(super) struct DataPath {
-    pub(super) config: Arc<Config>,
-    pub(super) directory: Arc<dyn Directory>,
-    pub(super) mesh: watch::Receiver<Option<Arc<Mesh>>>,
-    pub(super) metrics: Metrics,
-    pub(super) tasks: Tasks,
+    config: Arc<Config>,
+    workloads: Arc<Workloads>,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+/// Whose connections it takes.
+enum Workloads {
+    /// Everything is one workload's.
+    One(Workload),
+    /// Connections have to be told apart.
+    Several(Arc<Gate>, Vec<Workload>),
+}
+
+/// A workload whose connections it takes.
+struct Workload {
+    config: Arc<Config>,
+    directory: Arc<dyn Directory>,
+    mesh: watch::Receiver<Option<Arc<Mesh>>>,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+impl From<&Member> for Workload {
+    fn from(member: &Member) -> Self {
+        Self {
+            config: member.config.clone(),
+            directory: Arc::new(member.xds.clone()),
+            mesh: mesh(&member.identity, &member.tasks),
+            metrics: member.metrics.clone(),
+            tasks: member.tasks.clone(),
+        }
+    }
 }
 
 /// The certificate in force, ready for handshakes.
-pub(super) fn mesh(identity: &Identity, tasks: &Tasks) -> watch::Receiver<Option<Arc<Mesh>>> {
+fn mesh(identity: &Identity, tasks: &Tasks) -> watch::Receiver<Option<Arc<Mesh>>> {
     let mut credentials = identity.credentials();
     let (publish, receiver) = watch::channel(None);
     let stopping = tasks.stopping();
@@ -69,11 +99,29 @@ struct Listeners {
 }
 
 impl DataPath {
-    /// Binds every listener and starts the workers. `listeners` is dropped once all of them are open.
-    pub(super) fn start(self, work: Work, listeners: Pending) -> anyhow::Result<()> {
-        let listeners = Arc::new(listeners);
+    /// Opens nothing yet.
+    pub(super) fn new(common: &Common, several: bool) -> anyhow::Result<Self> {
+        let workloads = match &common.members[..] {
+            [member] if !several => Workloads::One(Workload::from(member)),
+            members => {
+                let workloads = members.iter().map(Workload::from).collect();
+                Workloads::Several(gate(members, &common.metrics)?, workloads)
+            }
+        };
+        Ok(Self {
+            config: common.config.clone(),
+            workloads: Arc::new(workloads),
+            metrics: common.metrics.clone(),
+            tasks: common.tasks.clone(),
+        })
+    }
+
+    /// Binds every listener and starts the workers. Each workload's place in `listeners` is dropped once all of its own are
+    /// open.
+    pub(super) fn start(self, work: Work, listeners: Vec<Pending>) -> anyhow::Result<()> {
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
         for worker in 1..self.config.workers {
-            let (path, work, pending) = (self.clone(), work.clone(), Arc::clone(&listeners));
+            let (path, work, pending) = (self.clone(), work.clone(), listeners.clone());
             self.start_thread(worker, move || path.start_worker(work, pending))?;
         }
         self.start_worker(work, listeners)
@@ -107,23 +155,83 @@ impl DataPath {
         outcome.recv().context("a worker's thread ended at once")?
     }
 
-    fn start_worker(&self, work: Work, pending: Arc<Pending>) -> anyhow::Result<()> {
+    fn start_worker(&self, work: Work, mut pending: Vec<Arc<Pending>>) -> anyhow::Result<()> {
         let listeners = self.bind()?;
+        match &*self.workloads {
+            Workloads::One(workload) => {
+                let (inbound, outbound) = self.sides(workload, &work, None);
+                self.accept_all("inbound", listeners.mesh, |one| inbound.clone().run(one));
+                self.accept_all("outbound", listeners.outbound, |one| {
+                    outbound.clone().run(one)
+                });
+                self.follow_upstreams(outbound, pending.pop());
+            }
+            Workloads::Several(gate, workloads) => {
+                let side = |(place, workload)| {
+                    let gate = Some((gate.clone(), place));
+                    self.sides(workload, &work, gate)
+                };
+                let sides = workloads.iter().enumerate().map(side);
+                let (inbounds, outbounds): (Vec<_>, Vec<_>) = sides.unzip();
+                for (outbound, pending) in outbounds.iter().zip(pending) {
+                    self.follow_upstreams(outbound.clone(), Some(pending));
+                }
+                let process = Process {
+                    metrics: self.metrics.clone(),
+                    tasks: self.tasks.clone(),
+                    work,
+                };
+                let arrivals = Arrivals::new(process.clone(), self.own(), &inbounds);
+                self.accept_all("inbound", listeners.mesh, |one| arrivals.clone().run(one));
+                let departures = Departures::new(process, gate.clone(), outbounds);
+                self.accept_all("outbound", listeners.outbound, |one| {
+                    departures.clone().run(one)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A workload's two sides. `gate`: its place among several.
+    fn sides(
+        &self,
+        workload: &Workload,
+        work: &Work,
+        gate: Option<(Arc<Gate>, usize)>,
+    ) -> (Arc<Inbound>, Arc<Outbound>) {
         let shared = Shared {
-            directory: Arc::clone(&self.directory),
-            mesh: self.mesh.clone(),
-            metrics: self.metrics.clone(),
-            tasks: self.tasks.clone(),
-            work,
+            directory: workload.directory.clone(),
+            mesh: workload.mesh.clone(),
+            metrics: workload.metrics.clone(),
+            tasks: workload.tasks.clone(),
+            work: work.clone(),
         };
-        let inbound = Inbound::new(shared.clone(), self.inbound_settings());
-        for listener in listeners.mesh {
-            self.accept("inbound", Arc::clone(&inbound).run(listener));
-        }
-        let outbound = Outbound::new(shared, self.outbound_settings());
-        for listener in listeners.outbound {
-            self.accept("outbound", Arc::clone(&outbound).run(listener));
-        }
+        let ports = workload.config.workload.ports.iter();
+        let inbound = inbound::Settings {
+            applications: ports.map(|port| (port.port, port.application)).collect(),
+            own: self.own(),
+            several: gate.is_some(),
+        };
+        let locality = &workload.config.workload.locality;
+        let (region, zone) = locality.split_once('/').unwrap_or((locality, ""));
+        let outbound = outbound::Settings {
+            egress: self.config.egress == Egress::Allow,
+            virtual_ranges: self.config.virtual_ranges.clone(),
+            own: self.own(),
+            locality: Locality {
+                region: region.into(),
+                zone: zone.into(),
+            },
+            gate,
+        };
+        (
+            Inbound::new(shared.clone(), inbound),
+            Outbound::new(shared, outbound),
+        )
+    }
+
+    /// Keeps a workload's explicit listeners; `pending` is dropped once those that it is told first are open.
+    fn follow_upstreams(&self, outbound: Arc<Outbound>, pending: Option<Arc<Pending>>) {
         let (open, opened) = oneshot::channel();
         let several = self.config.workers > 1;
         self.tasks.spawn(outbound.follow_upstreams(several, open));
@@ -132,7 +240,19 @@ impl DataPath {
             opened.await.ok();
             drop(pending);
         });
-        Ok(())
+    }
+
+    fn accept_all<F>(
+        &self,
+        name: &'static str,
+        listeners: Vec<TcpListener>,
+        run: impl Fn(TcpListener) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        for listener in listeners {
+            self.accept(name, run(listener));
+        }
     }
 
     /// An accept loop ends by itself when the drain begins; before that its end is the process's.
@@ -156,28 +276,6 @@ impl DataPath {
         })
     }
 
-    fn inbound_settings(&self) -> inbound::Settings {
-        let ports = self.config.workload.ports.iter();
-        inbound::Settings {
-            applications: ports.map(|port| (port.port, port.application)).collect(),
-            own: self.own(),
-        }
-    }
-
-    fn outbound_settings(&self) -> outbound::Settings {
-        let locality = &self.config.workload.locality;
-        let (region, zone) = locality.split_once('/').unwrap_or((locality, ""));
-        outbound::Settings {
-            egress: self.config.egress == Egress::Allow,
-            virtual_ranges: self.config.virtual_ranges.clone(),
-            own: self.own(),
-            locality: Locality {
-                region: region.into(),
-                zone: zone.into(),
-            },
-        }
-    }
-
     /// Where the proxy itself listens.
     fn own(&self) -> Vec<SocketAddr> {
         let listen = &self.config.listen;
@@ -185,6 +283,16 @@ impl DataPath {
         let all = lists.into_iter().flatten().map(|bind| bind.address);
         all.chain([listen.admin]).collect()
     }
+}
+
+/// What tells the callers of several workloads apart.
+fn gate(members: &[Member], metrics: &Metrics) -> anyhow::Result<Arc<Gate>> {
+    let names = members.iter().map(Member::node).collect();
+    let users = members
+        .iter()
+        .map(|member| member.config.workload.users.ranges());
+    let gate = Gate::new(names, Claims::new(users), metrics.clone());
+    gate.context("the kernel does not say whose connections are (SOCK_DIAG for TCP, the modules inet_diag and tcp_diag), so that several workloads cannot share a sidecar; give each a sidecar of its own")
 }
 
 fn bind(field: &str, binds: &[Bind], several: bool) -> anyhow::Result<Vec<TcpListener>> {

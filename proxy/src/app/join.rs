@@ -2,6 +2,8 @@
 
 use crate::config::{Config, HostPort, JoinToken as Where};
 use crate::controllers::Controllers;
+use crate::identity::{Joining, Tokens};
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use xds_api::join_token::{JoinToken, JoinTokenError};
@@ -53,6 +55,52 @@ pub(super) fn join(config: &Config) -> Result<(Option<JoinToken>, Controllers), 
         return Err(JoinError::NoControllers);
     }
     Ok((token, Controllers::new(controllers)))
+}
+
+/// The same for one of several workloads: its token is found when it is needed, and the controllers are in the configuration.
+pub(super) fn join_among_others(config: &Config) -> Result<(Joining, Controllers), JoinError> {
+    let joining = match &config.join_token {
+        None => Joining::Again(Box::new(NoToken)),
+        // What stands in the configuration itself does not heal.
+        Some(Where::Inline(text)) => Joining::Again(Box::new(Inline(text.parse()?))),
+        Some(Where::File(path)) => Joining::Again(Box::new(InFile(path.clone()))),
+    };
+    Ok((joining, Controllers::new(config.controllers.clone())))
+}
+
+#[derive(Debug)]
+struct NoToken;
+
+#[derive(Debug)]
+struct Inline(JoinToken);
+
+#[derive(Debug)]
+struct InFile(PathBuf);
+
+impl Tokens for NoToken {
+    fn read(&self) -> Result<Option<JoinToken>, Box<dyn Error + Send + Sync>> {
+        Ok(None)
+    }
+}
+
+impl Tokens for Inline {
+    fn read(&self) -> Result<Option<JoinToken>, Box<dyn Error + Send + Sync>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+impl Tokens for InFile {
+    fn read(&self) -> Result<Option<JoinToken>, Box<dyn Error + Send + Sync>> {
+        let Self(path) = self;
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let wrong = |error: JoinTokenError| format!("{}: {error}", path.display());
+                Ok(Some(text.parse().map_err(wrong)?))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", path.display()).into()),
+        }
+    }
 }
 
 fn read(path: &PathBuf) -> Result<Option<JoinToken>, JoinError> {

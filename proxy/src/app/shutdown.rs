@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::registration::Registration;
 use crate::supervise::{Endings, Readiness, Tasks};
+use futures_util::future::join_all;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,8 @@ pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) drain: Drain,
     pub(super) drain_asked: Arc<Notify>,
-    pub(super) registration: Registration,
+    /// Of each workload.
+    pub(super) registrations: Vec<Registration>,
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) endings: Endings,
@@ -71,8 +73,12 @@ impl Parts {
 
     async fn drain(&self) {
         // Who was never registered is called by nobody.
-        if *self.registration.registered().borrow() {
-            if !self.registration.withdraw(WITHDRAW_LIMIT).await {
+        let registered = |one: &&Registration| *one.registered().borrow();
+        let told = self.registrations.iter().filter(registered);
+        let told: Vec<_> = told.map(|one| one.withdraw(WITHDRAW_LIMIT)).collect();
+        if !told.is_empty() {
+            let agreed = join_all(told).await;
+            if agreed.contains(&false) {
                 warn!(
                     "the control plane does not know of the drain; peers will find out by failing"
                 );

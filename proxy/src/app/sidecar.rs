@@ -1,47 +1,45 @@
 //! Starts the sidecar's parts, leaves first, and waits for the end.
 
 use super::common::Common;
-use super::data_path::{self, DataPath};
+use super::data_path::DataPath;
+use super::member::Member;
 use super::shutdown::Signals;
-use crate::config::Config;
+use crate::config::Hosted;
 use crate::drain;
-use crate::identity::Identity;
 use crate::snapshot::Directory;
 use crate::supervise::{Pending, Readiness};
 use crate::telemetry::LogLevel;
-use crate::xds::Xds;
 use anyhow::Context;
-use std::sync::Arc;
 use xds_api::maille::v1::Mesh;
 
 /// From the first part to the last, and back.
-pub(super) async fn serve(config: Arc<Config>, log: LogLevel) -> anyhow::Result<()> {
+pub(super) async fn serve(hosted: Hosted, log: LogLevel) -> anyhow::Result<()> {
     let signals = Signals::new().context("cannot listen for signals")?;
     let readiness = Readiness::default();
-    let waits = Waits::new(&readiness);
-    let common = Common::start(config, log, readiness)?;
+    let configuration = hosted.resolved();
+    let waits = Waits::of(&hosted, &readiness);
+    let (common, several) = match hosted {
+        Hosted::One(config) => (Common::start_one(*config, log, readiness)?, false),
+        Hosted::Several(_, configs) => (
+            Common::start_several(configs, configuration, log, readiness)?,
+            true,
+        ),
+    };
 
     let (drain, work) = drain::channel();
-    let data_path = DataPath {
-        config: Arc::clone(&common.config),
-        directory: Arc::new(common.xds.clone()),
-        mesh: data_path::mesh(&common.identity, &common.tasks),
-        metrics: common.metrics.clone(),
-        tasks: common.tasks.clone(),
-    };
-    data_path.start(work, waits.listeners)?;
-    common.report_loads();
+    let mut listeners = Vec::new();
+    for (member, waits) in common.members.iter().zip(waits) {
+        listeners.push(waits.listeners);
+        let told = ready_when_told(member.clone(), waits.certificate, waits.configuration);
+        member.tasks.spawn(told);
+        member.report_loads();
+    }
+    DataPath::new(&common, several)?.start(work, listeners)?;
     common.start_dns().await?;
-    common.tasks.spawn(ready_when_told(
-        common.identity.clone(),
-        common.xds.clone(),
-        waits.certificate,
-        waits.configuration,
-    ));
     common.register(Mesh::Native, drain).run(signals).await
 }
 
-/// What the process waits for before it is ready.
+/// What the process waits for, for one workload, before it is ready.
 struct Waits {
     certificate: Pending,
     configuration: Pending,
@@ -49,25 +47,34 @@ struct Waits {
 }
 
 impl Waits {
-    fn new(readiness: &Readiness) -> Self {
-        Self {
-            certificate: readiness.wait_for("a certificate"),
-            configuration: readiness.wait_for("the control plane's configuration"),
-            listeners: readiness.wait_for("listeners"),
-        }
+    /// For each workload; each by its name where there are several.
+    fn of(hosted: &Hosted, readiness: &Readiness) -> Vec<Self> {
+        let name = |config: &crate::config::Config| match hosted {
+            Hosted::One(_) => String::new(),
+            Hosted::Several(..) => format!(" of {}", config.workload.node()),
+        };
+        let waits = |of: String| Self {
+            certificate: readiness.wait_for(format!("a certificate{of}")),
+            configuration: readiness.wait_for(format!("the control plane's configuration{of}")),
+            listeners: readiness.wait_for(format!("listeners{of}")),
+        };
+        hosted.workloads().iter().map(name).map(waits).collect()
     }
 }
 
 /// Drops what readiness waits for as it comes. What has come once stays: a control plane that goes away stops nothing.
-async fn ready_when_told(
-    mut identity: Identity,
-    xds: Xds,
-    certificate: Pending,
-    configuration: Pending,
-) {
-    identity.first().await;
+async fn ready_when_told(member: Member, certificate: Pending, configuration: Pending) {
+    let (mut identity, mut trouble) = (member.identity.clone(), member.identity.trouble());
+    loop {
+        tokio::select! {
+            _ = identity.first() => break,
+            Ok(()) = trouble.changed() => {
+                certificate.explain(trouble.borrow_and_update().clone());
+            }
+        }
+    }
     drop(certificate);
-    let mut snapshots = xds.snapshots().clone();
+    let mut snapshots = member.xds.snapshots().clone();
     let told = snapshots
         .wait_for(|snapshot| snapshot.inbound.is_some())
         .await;

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 /// What the kernel takes as the address of a Unix socket, less the zero at its end.
 const SOCKET_PATH: usize = 107;
+/// In the data directory.
+const SOCKET: &str = "agent.sock";
 /// What an abstract name begins with: it stands in no file system.
 const ABSTRACT: char = '@';
 /// How much of `<namespace>.<workload>` a person finds in the name; the hash behind it tells agents apart.
@@ -50,6 +52,15 @@ impl FromStr for AgentKind {
 }
 
 impl Agent {
+    /// What a sidecar's configuration holds that has no agent: a host's with several workloads.
+    pub(super) fn none(data_directory: &Path) -> Self {
+        Self {
+            socket: data_directory.join(SOCKET),
+            kind: AgentKind::Envoy,
+            files: None,
+        }
+    }
+
     pub(super) fn read(
         mut fields: Fields<'_>,
         data_directory: &Path,
@@ -58,7 +69,7 @@ impl Agent {
         let kind: AgentKind = fields.text("kind").unwrap_or_default();
         let socket: Option<PathBuf> = fields.text("socket");
         let socket = socket.unwrap_or_else(|| match kind {
-            AgentKind::Envoy => data_directory.join("agent.sock"),
+            AgentKind::Envoy => data_directory.join(SOCKET),
             AgentKind::Grpc => abstract_name(data_directory, workload),
         });
         for text in wrong(&socket, kind) {

@@ -115,6 +115,25 @@ impl<'a> Fields<'a> {
         Some(values.into_iter().enumerate().filter_map(item).collect())
     }
 
+    /// The same, where whole numbers may stand for themselves.
+    pub(super) fn words<T>(&mut self, name: &'static str) -> Option<Vec<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let word = |value: &mut Value| {
+            if value.is_u64() {
+                *value = Value::String(value.to_string());
+            }
+        };
+        match self.map.get_mut(name) {
+            Some(Value::Array(values)) => values.iter_mut().for_each(word),
+            Some(value) => word(value),
+            None => {}
+        }
+        self.texts(name)
+    }
+
     /// A mapping of texts.
     pub(super) fn labels(&mut self, name: &'static str) -> Vec<(String, String)> {
         let inner = self.mapping(name);

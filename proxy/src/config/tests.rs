@@ -1,7 +1,9 @@
 //! What the configuration accepts, what it says about the rest, and what it prints.
 #![allow(clippy::unwrap_used)]
 
-use super::Config;
+use super::{Config, Hosted};
+
+mod several;
 
 const WORKLOAD: &str = "workload: {namespace: shop, name: web-1, addresses: [10.0.0.1]}";
 
@@ -97,12 +99,12 @@ colour: red
             "workload.addresses: is missing",
             "workload.namespace: \"Shop\": must be 1 to 63 of a-z, 0-9 and -, with no - at either end",
             "workload.name: must be text, not a number; put it in quotes",
-            "workload.adresses: unknown field; the fields here are: namespace, name, labels, addresses, locality, ports",
+            "workload.adresses: unknown field; the fields here are: namespace, name, serviceAccount, labels, addresses, locality, ports",
             "listen.admin: 0.0.0.0:4790: must be a loopback address",
             "listen.metrics: 127.0.0.1:4740 is taken by listen.outbound",
             "workers: 0: must be a whole number from 1 to 64",
             "drainTimeout: \"fast\": must be a duration such as 500ms, 5s, 2m or 1h",
-            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, listen, advertise, egress, virtualRanges, resolvers, workers, drainTimeout, drainDelay, log, logFormat, agent",
+            "colour: unknown field; the fields here are: controllers, joinToken, joinTokenFile, dataDir, trustDomain, workload, workloads, listen, advertise, egress, virtualRanges, resolvers, workers, drainTimeout, drainDelay, log, logFormat, agent",
         ],
     );
 }

@@ -81,6 +81,32 @@ impl FromStr for Label {
     }
 }
 
+/// A service account's name, as it stands in SPIFFE ids (RFC 1123 subdomain).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Account(String);
+
+impl Account {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Account {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let labels = text.split('.').all(|part| part.parse::<Label>().is_ok());
+        if text.len() > 253 || !labels {
+            return Err(
+                "must be 1 to 253 of a-z, 0-9, - and ., with no - or . at either end of a part",
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// How the bytes of a port are understood; the words of the mesh's own language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,22 +1,33 @@
 //! What stands behind the proxy: the workload and its ports.
 
+use super::JoinToken;
 use super::fields::Fields;
 use super::health::HealthCheck;
-use super::values::{Label, Protocol};
+use super::hosted::Form;
+use super::users::Users;
+use super::values::{Account, Label, Protocol};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 const PORT: RangeInclusive<u64> = 1..=65_535;
 
-/// The workload that this proxy stands beside.
+/// A workload that this proxy stands beside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Must be the namespace of the identity.
     pub namespace: Label,
     /// Unique within the namespace.
     pub name: Label,
+    /// What the identity's must be. None: what the join token or the stored certificate says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<Account>,
+    /// Whose connections are this workload's, where the host has several.
+    #[serde(skip_serializing_if = "Users::is_empty")]
+    pub users: Users,
     /// What Services select by.
     pub labels: BTreeMap<String, String>,
     /// Where other hosts reach it.
@@ -42,8 +53,15 @@ pub struct Port {
     pub health: Option<HealthCheck>,
 }
 
+/// A workload, and what stands with it where the host has several.
+pub(super) struct Read {
+    pub(super) workload: Workload,
+    pub(super) join_token: Option<JoinToken>,
+    pub(super) data_directory: Option<PathBuf>,
+}
+
 impl Workload {
-    pub(super) fn read(mut fields: Fields<'_>) -> Option<Self> {
+    pub(super) fn read(mut fields: Fields<'_>, form: Form) -> Option<Read> {
         for required in ["namespace", "name", "addresses"] {
             if !fields.has(required) {
                 fields.problem(required, "is missing");
@@ -51,6 +69,15 @@ impl Workload {
         }
         let namespace = fields.text("namespace");
         let name = fields.text("name");
+        let service_account = fields.text("serviceAccount");
+        let (users, join_token, data_directory) = match form {
+            Form::One => Default::default(),
+            Form::Several => (
+                Users::read(&mut fields),
+                super::read_join_token(&mut fields),
+                fields.text("dataDir"),
+            ),
+        };
         let labels = fields.labels("labels").into_iter().collect();
         let addresses: Option<Vec<IpAddr>> = fields.texts("addresses");
         if addresses.as_ref().is_some_and(Vec::is_empty) {
@@ -61,13 +88,20 @@ impl Workload {
         let ports: Vec<Port> = ports.collect();
         check_ports(&fields, &ports);
         fields.finish();
-        Some(Self {
+        let workload = Self {
             namespace: namespace?,
             name: name?,
+            service_account,
+            users,
             labels,
             addresses: addresses?,
             locality,
             ports,
+        };
+        Some(Read {
+            workload,
+            join_token,
+            data_directory,
         })
     }
 

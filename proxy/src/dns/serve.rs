@@ -6,8 +6,11 @@ use super::{Counters, Outcome};
 use crate::config::Bind;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::snapshot::{Directory, Host};
 use crate::supervise::Tasks;
 use crate::xds::{Answer, Xds};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,16 +43,16 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Binds every address and starts answering. A v6 address that is only there by default may be missing.
+/// Binds every address and starts answering from what any of the host's workloads is told. A v6 address that is only there by default may be missing.
 pub async fn start(
     binds: &[Bind],
-    xds: Xds,
+    told: Vec<Xds>,
     resolvers: Resolvers,
     metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<(), BindError> {
     let server = Server {
-        xds,
+        told: told.into(),
         resolvers,
         counters: Counters::new(metrics),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
@@ -87,7 +90,7 @@ async fn sockets(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindEr
 
 #[derive(Clone)]
 struct Server {
-    xds: Xds,
+    told: Arc<[Xds]>,
     resolvers: Resolvers,
     counters: Counters,
     questions: Arc<Semaphore>,
@@ -196,13 +199,36 @@ impl Server {
         name: &str,
         udp: bool,
     ) -> (Outcome, Option<Vec<u8>>) {
-        match self.xds.host(name, Instant::now() + RESOLVE_LIMIT).await {
+        match self.host(name).await {
             Answer::Found(host) => (Outcome::Answered, question.answer(Known::Host(&host), udp)),
             Answer::Missing => (Outcome::Missing, question.answer(Known::Missing, udp)),
             Answer::Unavailable => (
                 Outcome::Unavailable,
                 question.answer(Known::Unavailable, udp),
             ),
+        }
+    }
+
+    /// The first workload's answer that knows the name: an address is the same for all that see it. There is no such name
+    /// where all say so.
+    async fn host(&self, name: &str) -> Answer<Arc<Host>> {
+        let deadline = Instant::now() + RESOLVE_LIMIT;
+        // Who has been told nothing at all, for want of a certificate, would make the others' names wait.
+        let told = |xds: &&Xds| xds.snapshots().borrow().inbound.is_some();
+        let some = self.told.iter().any(|xds| told(&xds));
+        let asked = self.told.iter().filter(|xds| !some || told(xds));
+        let mut answers: FuturesUnordered<_> = asked.map(|xds| xds.host(name, deadline)).collect();
+        let mut missing = true;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Answer::Found(host) => return Answer::Found(host),
+                Answer::Missing => {}
+                Answer::Unavailable => missing = false,
+            }
+        }
+        match missing {
+            true => Answer::Missing,
+            false => Answer::Unavailable,
         }
     }
 }

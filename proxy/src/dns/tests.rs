@@ -212,7 +212,7 @@ async fn names_of_the_mesh_are_answered_and_all_others_are_passed_on() {
     let resolvers = Resolvers::given(vec!["127.0.0.1:1".parse().unwrap(), resolver().await]);
     let (tasks, _endings) = tasks();
     let xds = life.xds.clone();
-    start(&binds, xds, resolvers, &Metrics::new(), &tasks)
+    start(&binds, vec![xds], resolvers, &Metrics::new(), &tasks)
         .await
         .unwrap();
 
@@ -254,7 +254,7 @@ async fn without_a_control_plane_an_unknown_name_is_servfail_and_a_known_one_is_
     let (tasks, _endings) = tasks();
     let resolvers = Resolvers::given(Vec::new());
     let xds = life.xds.clone();
-    start(&binds, xds, resolvers, &Metrics::new(), &tasks)
+    start(&binds, vec![xds], resolvers, &Metrics::new(), &tasks)
         .await
         .unwrap();
     let known = query("api.shop.mesh.", RecordType::A);

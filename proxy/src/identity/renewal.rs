@@ -2,6 +2,7 @@
 
 use super::credentials::{CredentialError, Credentials};
 use super::issue::{self, IssueError, JoinFailure, Wanted};
+use super::joining::Joining;
 use super::key::{KeyError, PrivateKey};
 use super::store::Stored;
 use crate::controllers::{Backoff, Controllers};
@@ -19,6 +20,8 @@ use xds_api::join_token::JoinToken;
 const JOIN_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// There are hours left when a renewal is due, and a leader's election is over in a second.
 const RENEW_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often one of several workloads that has no way to a certificate looks for another join token: a person waits for it.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// The longest sleep: timers stand still while a host sleeps, the certificate's end does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -28,11 +31,13 @@ pub struct Settings {
     /// Whom to ask.
     pub controllers: Controllers,
     /// For the first certificate.
-    pub join_token: Option<JoinToken>,
+    pub joining: Joining,
     /// What the trust domain must be. None: what the token or the stored certificate says.
     pub trust_domain: Option<String>,
     /// The namespace that the identity must be of.
     pub namespace: String,
+    /// The service account that it must be of. None: whichever the token or the stored certificate names.
+    pub service_account: Option<String>,
     /// `<namespace>/<workload>`.
     pub workload: String,
     /// Where it is stored; must exist.
@@ -60,6 +65,9 @@ pub enum IdentityError {
         /// What the configuration says.
         expected: String,
     },
+    /// The token cannot be read.
+    #[error("there is no usable join token: {0}")]
+    Token(String),
     /// The controllers refuse.
     #[error(transparent)]
     Join(#[from] JoinFailure),
@@ -72,13 +80,18 @@ pub enum IdentityError {
 #[derive(Debug, Clone)]
 pub struct Identity {
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl Identity {
     /// What a test puts in force.
     #[cfg(test)]
     pub(crate) fn for_test(credentials: watch::Receiver<Option<Arc<Credentials>>>) -> Self {
-        Self { credentials }
+        let (_, trouble) = watch::channel(None);
+        Self {
+            credentials,
+            trouble,
+        }
     }
 
     /// The certificate in force as it changes. None: there is none yet.
@@ -89,6 +102,11 @@ impl Identity {
     /// The certificate in force.
     pub fn current(&self) -> Option<Arc<Credentials>> {
         self.credentials.borrow().clone()
+    }
+
+    /// Why there is no certificate, as it changes, where somebody has to do something about it.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// Waits for the first certificate.
@@ -113,22 +131,28 @@ pub fn start(
 ) -> Result<Identity, IdentityError> {
     let stored = Stored::new(&settings.directory);
     let current = load(&stored, &settings).map(Arc::new);
-    let wanted = wanted(&settings, current.as_deref())?;
+    if let Joining::Once(token) = &settings.joining {
+        wanted(&settings, current.as_deref(), token.as_ref())?;
+    }
     let valid = current.clone().filter(|current| now() < current.not_after);
     if let Some(valid) = &valid {
         info!(identity = %valid.identity, not_after = valid.not_after, "a stored certificate is in force");
     }
     let (publish, credentials) = watch::channel(valid);
+    let (explain, trouble) = watch::channel(None);
     let keeper = Keeper {
         settings,
-        wanted,
         stored,
         publish,
+        explain,
         snapshots,
         stopping: tasks.stopping(),
     };
     tasks.vital_or("identity", keeper.keep(current));
-    Ok(Identity { credentials })
+    Ok(Identity {
+        credentials,
+        trouble,
+    })
 }
 
 fn load(stored: &Stored, settings: &Settings) -> Option<Credentials> {
@@ -152,8 +176,12 @@ fn load(stored: &Stored, settings: &Settings) -> Option<Credentials> {
     }
 }
 
-fn wanted(settings: &Settings, current: Option<&Credentials>) -> Result<Wanted, IdentityError> {
-    let (identity, what) = match (current, &settings.join_token) {
+fn wanted(
+    settings: &Settings,
+    current: Option<&Credentials>,
+    token: Option<&JoinToken>,
+) -> Result<Wanted, IdentityError> {
+    let (identity, what) = match (current, token) {
         (Some(current), _) => (current.identity.to_string(), "stored certificate"),
         (None, Some(token)) => (token.spiffe_id.clone(), "join token"),
         (None, None) => {
@@ -169,7 +197,7 @@ fn wanted(settings: &Settings, current: Option<&Credentials>) -> Result<Wanted, 
     })
 }
 
-/// The identity must be of the configured namespace and trust domain. Answers the trust domain.
+/// The identity must be of the configured namespace, service account and trust domain. Answers the trust domain.
 fn check(identity: &str, what: &'static str, settings: &Settings) -> Result<String, IdentityError> {
     let mismatch = |expected: String| IdentityError::Mismatch {
         what,
@@ -177,13 +205,18 @@ fn check(identity: &str, what: &'static str, settings: &Settings) -> Result<Stri
         expected,
     };
     let namespace = &settings.namespace;
-    let shape = format!("spiffe://<trust domain>/ns/{namespace}/sa/<service account>");
+    let named = settings.service_account.as_deref();
+    let account = named.unwrap_or("<service account>");
+    let shape = format!("spiffe://<trust domain>/ns/{namespace}/sa/{account}");
     let rest = identity.strip_prefix("spiffe://");
     let (trust_domain, path) = rest
         .and_then(|rest| rest.split_once('/'))
         .ok_or_else(|| mismatch(shape.clone()))?;
     let account = path.strip_prefix(&format!("ns/{namespace}/sa/"));
-    if account.is_none_or(|account| account.is_empty() || account.contains('/')) {
+    let wrong = |account: &str| {
+        account.is_empty() || account.contains('/') || named.is_some_and(|named| named != account)
+    };
+    if account.is_none_or(wrong) {
         return Err(mismatch(shape));
     }
     match &settings.trust_domain {
@@ -196,9 +229,9 @@ fn check(identity: &str, what: &'static str, settings: &Settings) -> Result<Stri
 
 struct Keeper {
     settings: Settings,
-    wanted: Wanted,
     stored: Stored,
     publish: watch::Sender<Option<Arc<Credentials>>>,
+    explain: watch::Sender<Option<String>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     stopping: tokio_util::sync::CancellationToken,
 }
@@ -216,7 +249,7 @@ impl Keeper {
         let mut current = match current {
             Some(current) => current,
             None => {
-                let joined = self.join().await?;
+                let joined = self.first().await?;
                 self.put_in_force(joined)
             }
         };
@@ -285,16 +318,70 @@ impl Keeper {
         );
     }
 
-    /// Tries every controller again and again, until one issues or all refuse.
-    async fn join(&self) -> Result<Credentials, IdentityError> {
-        let Some(token) = &self.settings.join_token else {
+    /// The first certificate. Whoever is alone ends where there is no way to it; one of several says why, and waits.
+    async fn first(&self) -> Result<Credentials, IdentityError> {
+        loop {
+            let token = self.settings.joining.token();
+            let used = token.as_ref().ok().cloned();
+            let error = match self.join(token, None).await {
+                Ok(joined) => return Ok(joined),
+                Err(error) => error,
+            };
+            if !self.settings.joining.again() {
+                return Err(error);
+            }
+            self.troubled(&error);
+            self.another_token(used).await;
+        }
+    }
+
+    fn troubled(&self, error: &IdentityError) {
+        let report = error as &dyn std::error::Error;
+        warn!(
+            error = report,
+            workload = self.settings.workload,
+            "no certificate for this workload; others serve on, and another join token is waited for"
+        );
+        self.explain.send_replace(Some(error.to_string()));
+    }
+
+    /// Until there is another token than the last, or it is time to try that again.
+    async fn another_token(&self, last: Option<Option<JoinToken>>) {
+        let again = tokio::time::sleep(RENEW_PAUSE.1);
+        let changed = async {
+            loop {
+                tokio::time::sleep(LOOK_PAUSE).await;
+                if self
+                    .settings
+                    .joining
+                    .token()
+                    .is_ok_and(|now| last.as_ref() != Some(&now))
+                {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = again => {}
+            () = changed => {}
+        }
+    }
+
+    /// Tries every controller again and again, until one issues or all refuse. `current`: what has ended.
+    async fn join(
+        &self,
+        token: Result<Option<JoinToken>, IdentityError>,
+        current: Option<&Credentials>,
+    ) -> Result<Credentials, IdentityError> {
+        let Some(token) = token? else {
             let directory = self.settings.directory.clone();
             return Err(IdentityError::NoToken { directory });
         };
+        let wanted = wanted(&self.settings, current, Some(&token))?;
         let key = PrivateKey::generate()?;
         let mut backoff = Backoff::new(JOIN_PAUSE.0, JOIN_PAUSE.1);
         loop {
-            match self.join_round(token, &key).await? {
+            match self.join_round(&token, &wanted, &key).await? {
                 Some(issued) => return Ok(issued),
                 None => tokio::time::sleep(backoff.pause()).await,
             }
@@ -305,13 +392,14 @@ impl Keeper {
     async fn join_round(
         &self,
         token: &JoinToken,
+        wanted: &Wanted,
         key: &PrivateKey,
     ) -> Result<Option<Credentials>, JoinFailure> {
         let mut token_refused = None;
         let mut roots_refused = None;
         let mut unreached = false;
         for controller in self.settings.controllers.shuffled() {
-            match issue::join(&controller, token, &self.wanted, key).await {
+            match issue::join(&controller, token, wanted, key).await {
                 Ok(issued) => return Ok(Some(issued)),
                 Err(IssueError::Join(refusal @ JoinFailure::Token { .. })) => {
                     token_refused = Some(refusal);
@@ -336,11 +424,12 @@ impl Keeper {
 
     /// Asks every controller again and again. An expired certificate that is refused is replaced by joining, if there is a token.
     async fn renew(&self, current: &Arc<Credentials>) -> Result<Arc<Credentials>, IdentityError> {
+        let wanted = wanted(&self.settings, Some(current), None)?;
         let mut backoff = Backoff::new(RENEW_PAUSE.0, RENEW_PAUSE.1);
         loop {
             let mut refused = false;
             for controller in self.settings.controllers.shuffled() {
-                match issue::renew(&controller, current, &self.wanted).await {
+                match issue::renew(&controller, current, &wanted).await {
                     Ok(issued) => return Ok(self.put_in_force(issued)),
                     Err(error) => {
                         refused |= error.refused();
@@ -353,13 +442,20 @@ impl Keeper {
                     }
                 }
             }
-            let expired = now() >= current.not_after;
-            if expired && self.settings.join_token.is_some() {
-                let joined = self.join().await?;
-                return Ok(self.put_in_force(joined));
-            }
-            if expired {
+            if now() >= current.not_after {
                 self.publish.send_replace(None);
+                match self
+                    .join(self.settings.joining.token(), Some(current))
+                    .await
+                {
+                    Ok(joined) => return Ok(self.put_in_force(joined)),
+                    Err(error) if self.settings.joining.again() => {
+                        self.troubled(&error);
+                    }
+                    // Then only a renewal is left.
+                    Err(IdentityError::NoToken { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             if refused {
                 // Time may lift it (a restored revocation, a clock), haste will not.
@@ -370,6 +466,7 @@ impl Keeper {
     }
 
     fn put_in_force(&self, credentials: Credentials) -> Arc<Credentials> {
+        self.explain.send_replace(None);
         if let Err(error) = self.stored.save(&credentials) {
             warn!(
                 error = &error as &dyn std::error::Error,

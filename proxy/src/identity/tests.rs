@@ -128,18 +128,23 @@ impl World {
     fn settings(&self, join_token: Option<JoinToken>) -> Settings {
         Settings {
             controllers: Controllers::new(vec![self.controller.host_port()]),
-            join_token,
+            joining: Joining::Once(join_token),
             trust_domain: None,
             namespace: "shop".into(),
+            service_account: None,
             workload: "shop/web-1".into(),
             directory: self.directory.path().to_owned(),
         }
     }
 
     fn start(&self, join_token: Option<JoinToken>) -> Started {
+        self.start_by(self.settings(join_token))
+    }
+
+    fn start_by(&self, settings: Settings) -> Started {
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
         let (tasks, endings) = tasks();
-        let identity = start(self.settings(join_token), receiver, &tasks).unwrap();
+        let identity = start(settings, receiver, &tasks).unwrap();
         Started {
             identity,
             snapshots,
@@ -197,6 +202,52 @@ async fn a_used_token_ends_the_proxy_with_the_controllers_words() {
         failure.contains("refused the join token `t1`: the token was used"),
         "{failure}"
     );
+}
+
+/// What lies where the token is looked for; the error's text where it cannot be read.
+#[derive(Debug, Clone)]
+struct Lying(Arc<Mutex<Result<Option<JoinToken>, String>>>);
+
+impl Tokens for Lying {
+    fn read(&self) -> Result<Option<JoinToken>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.lock().unwrap().clone()?)
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_says_what_it_needs_and_takes_the_token_that_comes() {
+    let world = World::new().await;
+    let used = JoinToken {
+        secret: vec![9; 32],
+        ..world.token()
+    };
+    world.fake.used.lock().unwrap().push(used.to_string());
+    let lying = Lying(Arc::new(Mutex::new(Err("no right to read it".into()))));
+    let started = world.start_by(Settings {
+        joining: Joining::Again(Box::new(lying.clone())),
+        ..world.settings(None)
+    });
+    let mut trouble = started.identity.trouble();
+    let mut wait = async |text: &str| {
+        let told = trouble.wait_for(|told| told.as_ref().is_some_and(|told| told.contains(text)));
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+        assert!(told.is_ok(), "never told of {text:?}");
+    };
+    wait("no right to read it").await;
+    *lying.0.lock().unwrap() = Ok(None);
+    wait("no join token; make one with").await;
+    *lying.0.lock().unwrap() = Ok(Some(used));
+    wait("the token was used").await;
+    let other = JoinToken {
+        spiffe_id: spiffe("bank", "web"),
+        ..world.token()
+    };
+    *lying.0.lock().unwrap() = Ok(Some(other));
+    wait("the join token is for spiffe://mesh.test/ns/bank/sa/web").await;
+    *lying.0.lock().unwrap() = Ok(Some(world.token()));
+    let mut identity = started.identity.clone();
+    assert_eq!(&*identity.first().await.identity, world.fake.id);
+    assert_eq!(*identity.trouble().borrow(), None);
 }
 
 #[tokio::test]
@@ -275,6 +326,14 @@ async fn what_cannot_work_is_refused_at_the_start() {
     check(
         other_namespace,
         "the join token is for spiffe://mesh.test/ns/shop/sa/web",
+    );
+    let other_account = Settings {
+        service_account: Some("api".into()),
+        ..world.settings(Some(world.token()))
+    };
+    check(
+        other_account,
+        "the configuration says spiffe://<trust domain>/ns/shop/sa/api",
     );
     let other_domain = Settings {
         trust_domain: Some("else.test".into()),

@@ -1,9 +1,9 @@
 //! A connection of a peer: mutual TLS, then `maille/1`; what others speak goes to `foreign`.
 
-use super::Inbound;
 use super::foreign;
 use super::port::PortView;
 use super::request::{Caller, ToPort};
+use super::{ANOTHER_WORKLOAD, Inbound};
 use crate::detect::Detected;
 use crate::http::{
     Arrival, Asked, Body, Failure, Interim, Kind, answer, arrive, serve_http1, serve_http2,
@@ -13,7 +13,7 @@ use crate::net::Prefixed;
 use crate::opening::{Opening, open};
 use crate::snapshot::Protocol;
 use crate::tcp::{Upstream, relay_in};
-use crate::tls::{self, Accepted, Form};
+use crate::tls::{self, Accepted, Form, Greeting, Mesh, TlsError};
 use crate::wire::{self, Stream, Tunnel};
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -26,19 +26,43 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAddr) {
-    let shared = inbound.shared.clone();
-    let Some(mesh) = shared.mesh.borrow().clone() else {
-        shared
-            .metrics
-            .error(Direction::Inbound, "", "no_certificate");
+    let Some(mesh) = certificate(&inbound) else {
         return;
     };
+    let accepted = mesh.accept(stream).await;
+    serve_accepted(inbound, accepted, local).await;
+}
+
+/// The same for a peer whose first words have chosen this workload.
+pub(super) async fn serve_greeted(inbound: Arc<Inbound>, greeting: Greeting, local: IpAddr) {
+    let Some(mesh) = certificate(&inbound) else {
+        return;
+    };
+    let accepted = mesh.answer(greeting).await;
+    serve_accepted(inbound, accepted, local).await;
+}
+
+fn certificate(inbound: &Inbound) -> Option<Arc<Mesh>> {
+    let mesh = inbound.shared.mesh.borrow().clone();
+    if mesh.is_none() {
+        let metrics = &inbound.shared.metrics;
+        metrics.error(Direction::Inbound, "", "no_certificate");
+    }
+    mesh
+}
+
+async fn serve_accepted(
+    inbound: Arc<Inbound>,
+    accepted: Result<Accepted, TlsError>,
+    local: IpAddr,
+) {
+    let shared = inbound.shared.clone();
     let Accepted {
         tls,
         peer,
         form,
         port,
-    } = match mesh.accept(stream).await {
+    } = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::debug!(%error, "a peer was refused");
@@ -59,8 +83,13 @@ pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAdd
     match (form, port) {
         (Form::Native, _) => {}
         // Boxed: what peers mostly speak must not take its room.
-        (form, Some(port)) => {
+        (form, Some(port)) if caller.inbound.serves(port) => {
             return Box::pin(foreign::serve(caller, tls, form, port, valid)).await;
+        }
+        (_, Some(_)) => {
+            return shared
+                .metrics
+                .error(Direction::Inbound, "", ANOTHER_WORKLOAD);
         }
         (_, None) => {
             return shared
@@ -79,6 +108,13 @@ pub(super) async fn serve(inbound: Arc<Inbound>, stream: TcpStream, local: IpAdd
 async fn serve_stream(caller: Arc<Caller>, stream: Stream) {
     let (mut parts, body) = stream.request.into_parts();
     match arrive(&mut parts) {
+        // The certificate was shown for another workload's port: whoever is meant has not been asked who it is.
+        Some(Arrival { port, .. }) if !caller.inbound.serves(port) => {
+            tracing::debug!(port, "a peer named a port that is not this workload's");
+            let metrics = &caller.inbound.shared.metrics;
+            metrics.error(Direction::Inbound, "", ANOTHER_WORKLOAD);
+            answer(stream.respond, None, refused(Failure::Denied)).await;
+        }
         Some(Arrival {
             port,
             kind: Kind::Http,

@@ -1,8 +1,11 @@
 //! The label sets, and what each becomes when its family is full.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::{
+    EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder,
+};
 use std::fmt::Write as _;
 use std::hash::Hash;
+use std::sync::Arc;
 
 /// A label set that has a form for overflow.
 pub(super) trait Folded:
@@ -16,6 +19,23 @@ pub(super) trait Folded:
         let mut folded = self.clone();
         folded.fold();
         folded
+    }
+}
+
+/// A label set, and whose it is where the host has several workloads: the label `workload`, `<namespace>/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owned<L> {
+    pub(super) labels: L,
+    pub(super) workload: Option<Arc<str>>,
+}
+
+impl<L: EncodeLabelSet> EncodeLabelSet for Owned<L> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.labels.encode(encoder)?;
+        match &self.workload {
+            Some(workload) => ("workload", &**workload).encode(encoder.encode_label()),
+            None => Ok(()),
+        }
     }
 }
 

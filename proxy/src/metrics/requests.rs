@@ -58,35 +58,41 @@ impl RequestMetrics {
 
     fn class(&self, class: usize) -> Counter {
         let labels = self.labels.clone();
-        self.metrics.families.requests.get(&StatusLabels {
+        let labels = StatusLabels {
             direction: labels.direction,
             service: labels.service,
             route: labels.route,
             backend: labels.backend,
             peer: labels.peer,
             status: CLASSES[class],
-        })
+        };
+        let families = &self.metrics.families;
+        families.requests.get(&labels, self.metrics.workload())
     }
 
     fn grpc_counter(&self, status: usize) -> Counter {
         let labels = self.labels.clone();
-        self.metrics.families.grpc.get(&GrpcLabels {
+        let labels = GrpcLabels {
             direction: labels.direction,
             service: labels.service,
             route: labels.route,
             backend: labels.backend,
             peer: labels.peer,
             grpc_status: u32::try_from(status).unwrap_or_default(),
-        })
+        };
+        let families = &self.metrics.families;
+        families.grpc.get(&labels, self.metrics.workload())
     }
 
     fn histogram(&self) -> Histogram {
         let labels = &self.labels;
-        self.metrics.families.latency.get(&LatencyLabels {
+        let labels = LatencyLabels {
             direction: labels.direction,
             service: labels.service.clone(),
             route: labels.route.clone(),
             backend: labels.backend.clone(),
-        })
+        };
+        let families = &self.metrics.families;
+        families.latency.get(&labels, self.metrics.workload())
     }
 }

@@ -58,16 +58,23 @@ impl Outbound {
 
     /// Opens one; it closes when the guard is dropped. Connections that it has accepted go on.
     fn listen(self: Arc<Self>, upstream: &Upstream, shared: bool) -> std::io::Result<DropGuard> {
+        // Workers share addresses, and the kernel would spread one workload's connections over another's listener.
+        let held = match &self.settings.gate {
+            Some((gate, own)) => Some(gate.hold(*own, upstream.listen)?),
+            None => None,
+        };
         let listener = net::listen(upstream.listen, shared)?;
         let closing = CancellationToken::new();
         let (outbound, target, closed) = (self.clone(), upstream.target.clone(), closing.clone());
         self.shared.tasks.spawn(async move {
             let serve = |stream| outbound.clone().serve_explicit(stream, target.clone());
-            let accepting = crate::shared::accept_all(outbound.shared.clone(), listener, serve);
+            let (tasks, work) = (outbound.shared.tasks.clone(), outbound.shared.work.clone());
+            let accepting = crate::shared::accept_all(tasks, work, listener, serve);
             tokio::select! {
                 () = accepting => {}
                 () = closed.cancelled() => {}
             }
+            drop(held);
         });
         Ok(closing.drop_guard())
     }

@@ -125,9 +125,10 @@ async fn world_told(told: Option<watch::Receiver<Arc<Snapshot>>>) -> World {
     let (tasks, _) = tasks();
     let settings = identity::Settings {
         controllers: controllers.clone(),
-        join_token: None,
+        joining: crate::identity::Joining::Once(None),
         trust_domain: None,
         namespace: "shop".into(),
+        service_account: None,
         workload: config.workload.node(),
         directory: directory.path().to_owned(),
     };

@@ -123,6 +123,7 @@ impl Pair {
         let settings = inbound::Settings {
             applications: HashMap::from([(application.port(), None)]),
             own: vec![address],
+            several: false,
         };
         let inbound = inbound::Inbound::new(server.shared.clone(), settings);
         server.tasks.spawn(inbound.clone().run(mesh));
@@ -225,7 +226,7 @@ pub(crate) fn forward() -> Forward {
 }
 
 /// What the service's proxy is told.
-fn served(protocol: Protocol) -> Snapshot {
+pub(crate) fn served(protocol: Protocol) -> Snapshot {
     let port = InboundPort {
         protocol,
         mtls: Mtls::Strict,

@@ -72,9 +72,10 @@ impl World {
     fn identity(&self, snapshots: watch::Receiver<Arc<Snapshot>>, tasks: &Tasks) -> Identity {
         let settings = identity::Settings {
             controllers: self.controllers(),
-            join_token: None,
+            joining: crate::identity::Joining::Once(None),
             trust_domain: Some(TRUST_DOMAIN.into()),
             namespace: "shop".into(),
+            service_account: None,
             workload: "shop/web-1".into(),
             directory: self.directory.path().to_owned(),
         };
@@ -396,9 +397,10 @@ async fn a_damaged_configuration_is_not_used() {
     let identity = identity::start(
         identity::Settings {
             controllers: settings.controllers.clone(),
-            join_token: None,
+            joining: crate::identity::Joining::Once(None),
             trust_domain: None,
             namespace: "shop".into(),
+            service_account: None,
             workload: "shop/web-1".into(),
             directory: world.directory.path().to_owned(),
         },

@@ -27,6 +27,7 @@ mod rollouts;
 mod secrets;
 mod services;
 mod settings;
+mod shared_host;
 mod standing;
 mod timeouts;
 mod told;
