@@ -1,7 +1,6 @@
 //! What each kind of client keeps of what is written: one table, from which the warnings at `apply` and `docs/capabilities.md` are made.
 //!
-//! What stands here as different is *tuning*, kept as far as the client can and said where it was written; but for one row, where a restriction comes
-//! late: see opaque connections.
+//! What stands here as different is *tuning*, kept as far as the client can and said where it was written.
 
 use std::sync::Arc;
 
@@ -49,13 +48,7 @@ const CAPABILITIES: [Capability; 17] = [
         "routes of the client's own namespace to a `Service` of another; several parents, and ports of them",
     ),
     wholly("`AuthorizationPolicy`: allow and deny, by identity, namespace, port, method and path"),
-    Capability {
-        what: "`AuthorizationPolicy` for opaque connections",
-        by_envoy: Kept::Otherwise(
-            "an Envoy asks when the client's first bytes arrive: none of them pass, but a greeting of the server's has",
-        ),
-        said: never,
-    },
+    wholly("`AuthorizationPolicy` for opaque connections, before the application hears of them"),
     wholly("`MeshSettings.mtls` and its overrides; `Workload.upstreams`"),
     wholly(
         "`TrafficPolicy`: time limits, `limits`, `ejection`, the budget and the pauses of retries",

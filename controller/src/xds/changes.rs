@@ -95,11 +95,16 @@ impl Unit {
                         TypeUrl::Extension,
                         Names::Prefix(format!("authz/{workload}:")),
                     ),
+                    (
+                        TypeUrl::Secret,
+                        Names::Prefix(format!("callers/{workload}:")),
+                    ),
                 ]
             }
             Self::Roots => vec![
                 (TypeUrl::Secret, Names::Prefix(names::roots("").to_string())),
                 (TypeUrl::Secret, Names::Prefix("peers/".to_owned())),
+                (TypeUrl::Secret, Names::Prefix("callers/".to_owned())),
             ],
         }
     }

@@ -18,6 +18,7 @@ mod history;
 mod live;
 mod matches;
 mod members;
+mod opaque;
 mod parents;
 mod pressure;
 mod refusals;
