@@ -8,7 +8,7 @@ mod authorization;
 mod callers;
 mod chain;
 mod cluster;
-mod endpoints;
+pub(super) mod endpoints;
 mod http;
 mod inbound;
 mod outbound;
@@ -46,7 +46,9 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
             route::translate(Dialect::Envoy, mesh, name, &port, None)
         }
         TypeUrl::Cluster => cluster::translate(mesh, name),
-        TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
+        TypeUrl::Endpoints => {
+            endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?, "")
+        }
         TypeUrl::Secret => match Callers::parse(&name) {
             Some(callers) => callers::translate(mesh, name, &callers),
             None => secret::translate(mesh, name),
