@@ -28,10 +28,26 @@ struct Capability {
     said: fn(&AnyObject) -> Option<&'static str>,
 }
 
-/// The kinds of clients that may keep something otherwise, by the mode in which they register, and what a mesh with some of them has.
-const OTHERS: [(MeshMode, &str, fn(&Capability) -> Kept); 2] = [
-    (MeshMode::Envoy, "Envoys", |one| one.by_envoy),
-    (MeshMode::Grpc, "gRPC programs", |one| one.by_grpc),
+/// A kind of client that may keep something otherwise.
+struct Other {
+    /// As which it registers.
+    mode: MeshMode,
+    /// For people.
+    those: &'static str,
+    kept: fn(&Capability) -> Kept,
+}
+
+const OTHERS: [Other; 2] = [
+    Other {
+        mode: MeshMode::Envoy,
+        those: "Envoys",
+        kept: |one| one.by_envoy,
+    },
+    Other {
+        mode: MeshMode::Grpc,
+        those: "gRPC programs",
+        kept: |one| one.by_grpc,
+    },
 ];
 
 /// What is the same whatever an object says.
@@ -188,7 +204,7 @@ const CAPABILITIES: [Capability; 24] = [
 /// What is worth saying of an object that is written to a mesh with Envoys or gRPC programs in it: path and text.
 pub(crate) fn warnings(mesh: &Mesh, object: &AnyObject) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
-    for (mode, those, kept) in OTHERS {
+    for Other { mode, those, kept } in OTHERS {
         let differs = |one: &Capability| match kept(one) {
             Wholly => None,
             Otherwise(how) => {
