@@ -8,6 +8,8 @@ use crate::agent::settings::Settings;
 const AGENT: &str = "agent";
 /// Between attempts at a stream. Envoy's own pauses grow to 30 s: an agent that is a moment late would keep it waiting for long.
 const RETRY: (&str, &str) = ("0.1s", "1s");
+/// The largest program of an expression. Expressions tell who is kept out of an opaque port, and Envoy's own limit of 100 is less than a long name needs.
+const PROGRAM: u32 = 4096;
 
 /// What `envoy --config-path` reads.
 pub fn bootstrap(settings: &Settings, service_account: &str, admin_port: u16) -> Value {
@@ -32,6 +34,10 @@ pub fn bootstrap(settings: &Settings, service_account: &str, admin_port: u16) ->
             },
         },
         "static_resources": {"clusters": [agent_cluster(settings)]},
+        "layered_runtime": {"layers": [{
+            "name": "maille",
+            "static_layer": {"re2.max_program_size.error_level": PROGRAM},
+        }]},
         "admin": {
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}},
         },

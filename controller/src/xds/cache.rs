@@ -12,8 +12,8 @@ use xds_api::type_url::TypeUrl;
 
 use super::changes::{Names, Touched, Unit, touched};
 use super::names::ServicePort;
-use super::scope::{Dialect, Scope};
-use super::translate::{Translated, consumer_routes, envoy, grpc, native};
+use super::scope::{Client, Dialect, Scope};
+use super::translate::{Translated, consumer_routes, envoy, grpc, native, near_endpoints};
 use crate::model::{Mesh, State};
 
 /// Changes that a stream can catch up with one by one; a stream further behind looks at everything it holds. More than
@@ -88,13 +88,18 @@ fn version(mesh: &Mesh) -> MeshVersion {
 }
 
 type Table = BTreeMap<Arc<str>, Translated>;
+/// Several resources of one name.
+type Variants = BTreeMap<Arc<str>, Table>;
+
 /// What clients of one form of the mesh share.
 #[derive(Debug, Default)]
 struct Tables {
     /// One table a type of resource.
     shared: [Table; TypeUrl::ALL.len()],
     /// Routes by name, and by the namespace whose clients they are for.
-    consumers: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Translated>>,
+    consumers: Variants,
+    /// Endpoints by name, and by the locality of the clients that they are for.
+    near: Variants,
 }
 
 /// Every resource that was asked for and exists, by scope.
@@ -177,21 +182,57 @@ impl Cache {
         Some(made)
     }
 
-    /// The same as clients of one namespace see it: where that has routes of its own to a service, they hold for its clients.
+    /// The same as one client sees it: where its namespace has routes of its own to a service, they hold for it; and what is near comes first, which
+    /// the native proxy sees to itself.
     pub(crate) fn get_for(
         &self,
-        client: &str,
+        client: Client<'_>,
         scope: Scope,
         published: &Published,
         kind: TypeUrl,
         name: &Arc<str>,
     ) -> Option<Translated> {
         let mesh = scope.mesh(&published.mesh);
-        let port = ServicePort::parse(name).filter(|_| kind == TypeUrl::Route);
-        match port.filter(|port| mesh.consumes(client, &port.service)) {
-            Some(port) => self.consumed(client, scope, published, name, &port),
-            None => self.get(scope, published, kind, name),
+        match (kind, ServicePort::parse(name)) {
+            (TypeUrl::Route, Some(port)) if mesh.consumes(client.namespace, &port.service) => {
+                self.consumed(client.namespace, scope, published, name, &port)
+            }
+            (TypeUrl::Endpoints, Some(port))
+                if scope.dialect != Dialect::Native && !client.locality.is_empty() =>
+            {
+                self.near(client.locality, scope, published, name, &port)
+            }
+            _ => self.get(scope, published, kind, name),
         }
+    }
+
+    fn near(
+        &self,
+        here: &str,
+        scope: Scope,
+        published: &Published,
+        name: &Arc<str>,
+        port: &ServicePort,
+    ) -> Option<Translated> {
+        let of_locality = |by_locality: &Table| by_locality.get(here).cloned();
+        let known = self.read().scopes[scope.index()]
+            .near
+            .get(name)
+            .and_then(of_locality);
+        if known.is_some() {
+            return known;
+        }
+        let shared = self.get(scope, published, TypeUrl::Endpoints, name)?;
+        let mesh = scope.mesh(&published.mesh);
+        let made = near_endpoints(scope.dialect, mesh, name.clone(), port, here);
+        // Mostly none of them is nearer than another.
+        let differs = |made: &Translated| made.resource.version() != shared.resource.version();
+        let made = made.filter(differs).unwrap_or(shared);
+        self.keep(scope, published, |tables| {
+            let by_locality = tables.near.entry(made.resource.name().clone());
+            by_locality.or_default().insert(here.into(), made.clone());
+        });
+        Some(made)
     }
 
     fn consumed(
@@ -202,7 +243,7 @@ impl Cache {
         name: &Arc<str>,
         port: &ServicePort,
     ) -> Option<Translated> {
-        let of_client = |by_client: &BTreeMap<Arc<str>, Translated>| by_client.get(client).cloned();
+        let of_client = |by_client: &Table| by_client.get(client).cloned();
         let known = self.read().scopes[scope.index()]
             .consumers
             .get(name)
@@ -243,8 +284,10 @@ impl Cache {
 fn forget(tables: &mut Tables, dialect: Dialect, unit: &Unit) {
     for (kind, names) in unit.names(dialect) {
         drop_names(&mut tables.shared[kind.index()], &names);
-        if kind == TypeUrl::Route {
-            drop_names(&mut tables.consumers, &names);
+        match kind {
+            TypeUrl::Route => drop_names(&mut tables.consumers, &names),
+            TypeUrl::Endpoints => drop_names(&mut tables.near, &names),
+            _ => {}
         }
     }
 }

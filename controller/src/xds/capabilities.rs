@@ -1,17 +1,16 @@
 //! What each kind of client keeps of what is written: one table, from which the warnings at `apply` and `docs/capabilities.md` are made.
 //!
-//! What stands here as different is *tuning*, kept as far as the client can and said where it was written; but for one row, where a restriction comes
-//! late: see opaque connections.
+//! What stands here as different is *tuning*, kept as far as the client can and said where it was written.
 
 mod expressions;
 
 use std::sync::Arc;
 
-use crate::model::kinds::traffic_policy::{Algorithm, RetryOn};
+use crate::model::kinds::traffic_policy::{Algorithm, Retries, RetryOn};
 use crate::model::kinds::{TrafficPolicySpec, mesh_settings::Defaults};
 use crate::model::{AnyObject, InstanceEntry, Mesh, MeshMode};
 
-/// A way in which an Envoy keeps something.
+/// A way in which a kind of client keeps something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     /// As written.
@@ -19,131 +18,232 @@ enum Kept {
     /// In another way; what it does instead.
     Otherwise(&'static str),
 }
+use Kept::{Otherwise, Wholly};
 
 /// Something that can be written, and what becomes of it. The native proxy keeps everything.
 struct Capability {
     /// The kinds and fields, as a person knows them.
     what: &'static str,
     by_envoy: Kept,
-    /// Whether it is the same with a gRPC program; for the rest of those see `docs/grpc.md`.
-    by_grpc_alike: bool,
+    by_grpc: Kept,
     /// The field's path in an object that says it.
     said: fn(&AnyObject) -> Option<String>,
 }
+
+/// A kind of client that may keep something otherwise.
+struct Other {
+    /// As which it registers.
+    mode: MeshMode,
+    /// For people.
+    those: &'static str,
+    kept: fn(&Capability) -> Kept,
+}
+
+const OTHERS: [Other; 2] = [
+    Other {
+        mode: MeshMode::Envoy,
+        those: "Envoys",
+        kept: |one| one.by_envoy,
+    },
+    Other {
+        mode: MeshMode::Grpc,
+        those: "gRPC programs",
+        kept: |one| one.by_grpc,
+    },
+];
 
 /// What is the same whatever an object says.
 const fn never(_: &AnyObject) -> Option<String> {
     None
 }
 
-const fn wholly(what: &'static str) -> Capability {
+const fn row(what: &'static str, by_envoy: Kept, by_grpc: Kept) -> Capability {
     Capability {
         what,
-        by_envoy: Kept::Wholly,
-        by_grpc_alike: false,
+        by_envoy,
+        by_grpc,
         said: never,
     }
 }
 
-const fn otherwise(
-    what: &'static str,
-    how: &'static str,
-    said: fn(&AnyObject) -> Option<String>,
-) -> Capability {
-    Capability {
-        what,
-        by_envoy: Kept::Otherwise(how),
-        by_grpc_alike: false,
-        said,
+impl Capability {
+    const fn said(self, said: fn(&AnyObject) -> Option<String>) -> Self {
+        Self { said, ..self }
     }
 }
 
-const CAPABILITIES: [Capability; 19] = [
-    wholly("`Service`: ports, `targetPort` by number and name, `appProtocol`"),
-    wholly("`HTTPRoute`: matches on path, method, headers and query"),
-    Capability {
-        by_grpc_alike: true,
-        ..otherwise(
-            "regular expressions: repetitions beyond 1,000, those within each other multiplied",
-            "an Envoy and a gRPC program refuse the routes of the port as a whole, and keep what they had (`maille proxies` shows it): repeat less, or split the rule",
-            expressions::repeats_too_often,
-        )
-    },
-    Capability {
-        by_grpc_alike: true,
-        ..otherwise(
-            "regular expressions: classes within classes, `[a-z&&[^b]]`",
-            "to an Envoy and a gRPC program these are single characters, and other texts match: write the class out",
-            expressions::nests_classes,
-        )
-    },
-    wholly("`HTTPRoute`: weights, header changes, redirects, rewrites, timeouts"),
-    wholly("`GRPCRoute`: matches on service, method and headers; weights, header changes"),
-    wholly(
+const TOO_OFTEN: &str = "the routes of the port are refused as a whole, and the client keeps what it had (`maille proxies` shows it): repeat less, or split the rule";
+const NESTED: &str = "these are single characters, and other texts match: write the class out";
+
+const CAPABILITIES: [Capability; 27] = [
+    row(
+        "`Service`: ports, `targetPort` by number and name, `appProtocol`",
+        Wholly,
+        Otherwise("ports that may be HTTP; beside endpoints in the mesh those outside are left out"),
+    ),
+    row(
+        "`HTTPRoute`: matches on path, method, headers and query",
+        Wholly,
+        Otherwise("every call is a POST without a query: what asks for another is left out"),
+    ),
+    row(
+        "regular expressions: repetitions beyond 1,000, those within each other multiplied",
+        Otherwise(TOO_OFTEN),
+        Otherwise(TOO_OFTEN),
+    )
+    .said(expressions::repeats_too_often),
+    row(
+        "regular expressions: classes within classes, `[a-z&&[^b]]`",
+        Otherwise(NESTED),
+        Otherwise(NESTED),
+    )
+    .said(expressions::nests_classes),
+    row(
+        "`HTTPRoute`: weights, header changes, redirects, rewrites, timeouts",
+        Wholly,
+        Otherwise(
+            "weights and timeouts, that of an attempt only where nothing is retried; changes to headers are left out; a redirect or a rewrite ends the call with `UNAVAILABLE`",
+        ),
+    ),
+    row(
+        "`GRPCRoute`: matches on service, method and headers; weights, header changes",
+        Wholly,
+        Otherwise("changes to headers are left out"),
+    ),
+    row(
         "routes of the client's own namespace to a `Service` of another; several parents, and ports of them",
+        Wholly,
+        Wholly,
     ),
-    wholly("`AuthorizationPolicy`: allow and deny, by identity, namespace, port, method and path"),
-    otherwise(
-        "`AuthorizationPolicy` for opaque connections",
-        "an Envoy asks when the client's first bytes arrive: none of them pass, but a greeting of the server's has",
-        never,
+    row(
+        "`AuthorizationPolicy`: allow and deny, by identity, namespace, port, method and path",
+        Wholly,
+        Wholly,
     ),
-    wholly("`MeshSettings.mtls` and its overrides; `Workload.upstreams`"),
-    wholly(
-        "`TrafficPolicy`: time limits, `limits`, `ejection`, the budget and the pauses of retries",
+    row(
+        "`AuthorizationPolicy` for opaque connections, before the application hears of them",
+        Wholly,
+        Otherwise("a gRPC program has no such connections"),
     ),
-    wholly("`TrafficPolicy.retries.on`: statuses of HTTP and gRPC, `gateway-error`, `5xx`"),
-    otherwise(
+    row(
+        "`MeshSettings.mtls` and its overrides",
+        Wholly,
+        Otherwise("a server takes mutual TLS alone, where plain text is permitted too"),
+    ),
+    row(
+        "`Workload.upstreams`",
+        Wholly,
+        Otherwise("a gRPC program calls services by their names"),
+    ),
+    row("`TrafficPolicy.timeout`", Wholly, Wholly),
+    row(
+        "`TrafficPolicy.connectTimeout`",
+        Wholly,
+        Otherwise("left out: gRPC has its own"),
+    )
+    .said(connect_timeout),
+    row(
+        "`TrafficPolicy.limits`",
+        Wholly,
+        Otherwise("`maxRequests` alone, 1,024 where nothing is said"),
+    )
+    .said(limits),
+    row(
+        "`TrafficPolicy.ejection`",
+        Wholly,
+        Otherwise(
+            "who fails in every call of an interval is ejected, from `consecutiveErrors` calls on; never the only endpoint",
+        ),
+    )
+    .said(ejection),
+    row(
+        "`TrafficPolicy.retries`: attempts and pauses",
+        Wholly,
+        Wholly,
+    ),
+    row(
+        "`TrafficPolicy.retries`: the budget, the limit of an attempt",
+        Wholly,
+        Otherwise("left out, but for the limit of the only attempt"),
+    )
+    .said(bounded_retries),
+    row(
+        "`TrafficPolicy.retries.on`: statuses of HTTP and gRPC, `gateway-error`, `5xx`",
+        Wholly,
+        Otherwise("gRPC's statuses alone"),
+    )
+    .said(http_statuses),
+    row(
         "`TrafficPolicy.retries.on`: `reset`, `refused-stream`",
-        "to an Envoy that calls, a refused stream is a reset too; an Envoy before the application answers either with 503, which only `gateway-error` sees",
-        resets,
+        Otherwise(
+            "to an Envoy that calls, a refused stream is a reset too; an Envoy before the application answers either with 503, which only `gateway-error` sees",
+        ),
+        Otherwise("gRPC repeats by itself what a server has certainly not seen, and nothing else of these"),
+    )
+    .said(resets),
+    row("balancing: `roundRobin`", Wholly, Wholly),
+    row(
+        "balancing: `ringHash`",
+        Wholly,
+        Otherwise("by the header; without one at random, not by the client's address"),
     ),
-    wholly("balancing: `leastRequest`, `roundRobin`, `ringHash`, `maglev`"),
-    otherwise(
+    row(
+        "balancing: `leastRequest`, `maglev`",
+        Wholly,
+        Otherwise("a gRPC program balances by `roundRobin` and `ringHash` instead"),
+    )
+    .said(balanced_otherwise),
+    row(
         "balancing: `peakEwma`",
-        "an Envoy balances by `leastRequest` instead",
-        peak_ewma,
-    ),
-    otherwise(
+        Otherwise("an Envoy balances by `leastRequest` instead"),
+        Otherwise("a gRPC program balances by `roundRobin` instead"),
+    )
+    .said(peak_ewma),
+    row(
         "near endpoints first, by locality",
-        "an Envoy takes all localities alike",
-        never,
+        Wholly,
+        Otherwise("further ones only once none of the nearer is healthy"),
     ),
-    otherwise(
-        "why a request failed",
-        "in Envoy's words, and no header `maille-error`",
-        never,
+    row(
+        "why a request failed; metrics",
+        Otherwise(
+            "in Envoy's words, and no header `maille-error`; by Envoy's names, at its administration",
+        ),
+        Otherwise("by gRPC's statuses; the program has its own metrics"),
     ),
-    otherwise("metrics", "by Envoy's names, at its administration", never),
-    wholly("names by DNS, the application's health, registration: by the agent beside it"),
+    row(
+        "load reports, for `maille stat`: requests by service and port, what failed, what is under way, connections",
+        Otherwise(
+            "an Envoy times no answers; what it calls of a service in the first seconds after it heard of it may be missing",
+        ),
+        Otherwise("a gRPC program times no answers, and has no opaque connections"),
+    ),
+    row(
+        "names by DNS, the application's health, registration: by the agent beside it",
+        Wholly,
+        Wholly,
+    ),
 ];
 
-/// What is worth saying of an object that is written to a mesh with clients of a kind that differs: path and text.
+/// What is worth saying of an object that is written to a mesh with Envoys or gRPC programs in it: path and text.
 pub(crate) fn warnings(mesh: &Mesh, object: &AnyObject) -> Vec<(String, String)> {
-    let differs = |one: &Capability| match one.by_envoy {
-        Kept::Wholly => None,
-        Kept::Otherwise(how) => Some((one.by_grpc_alike, (one.said)(object)?, one.what, how)),
-    };
-    let found: Vec<_> = CAPABILITIES.iter().filter_map(differs).collect();
-    // Few objects say any of it: only then are the instances, which may be many, looked at.
-    if found.is_empty() {
-        return Vec::new();
-    }
-    let has = |mode: MeshMode| {
-        let is = |entry: &Arc<InstanceEntry>| entry.instance.mesh() == mode;
-        mesh.instances().values().any(is)
-    };
-    let (envoys, programs) = (has(MeshMode::Envoy), has(MeshMode::Grpc));
-    let told = |(by_grpc_alike, path, what, how)| {
-        let who = match (envoys, programs && by_grpc_alike) {
-            (true, true) => "Envoys and gRPC programs",
-            (true, false) => "Envoys",
-            (false, true) => "gRPC programs",
-            (false, false) => return None,
+    let mut all = Vec::new();
+    for Other { mode, those, kept } in OTHERS {
+        let differs = |one: &Capability| match kept(one) {
+            Wholly => None,
+            Otherwise(how) => {
+                let text = format!("{}: {how} (this mesh has {those})", one.what);
+                Some(((one.said)(object)?, text))
+            }
         };
-        Some((path, format!("{what}: {how} (this mesh has {who})")))
-    };
-    found.into_iter().filter_map(told).collect()
+        let found: Vec<_> = CAPABILITIES.iter().filter_map(differs).collect();
+        // Few objects say any of it: only then are the instances, which may be many, looked at.
+        let is_one = |entry: &Arc<InstanceEntry>| entry.instance.mesh() == mode;
+        if !found.is_empty() && mesh.instances().values().any(is_one) {
+            all.extend(found);
+        }
+    }
+    all
 }
 
 /// `docs/capabilities.md`.
@@ -152,14 +252,15 @@ fn page() -> String {
     use std::fmt::Write;
 
     let mut page = String::from(
-        "# What each kind of sidecar keeps\n\nMade from the code (`controller/src/xds/capabilities.rs`); a test compares. Where an Envoy does it otherwise, `maille apply` says so of objects that ask for it, once the mesh has Envoys; what a gRPC program keeps stands in [grpc.md](grpc.md).\n\n| | maille-proxy | Envoy |\n|---|---|---|\n",
+        "# What each kind of client keeps\n\nMade from the code (`controller/src/xds/capabilities.rs`); a test compares. Where an Envoy or a gRPC program does it otherwise, `maille apply` says so of objects that ask for it, once the mesh has some. `docs/grpc.md` says more of the last column.\n\n| | maille-proxy | Envoy | gRPC program |\n|---|---|---|---|\n",
     );
+    let text = |kept| match kept {
+        Wholly => "yes",
+        Otherwise(how) => how,
+    };
     for one in &CAPABILITIES {
-        let envoy = match one.by_envoy {
-            Kept::Wholly => "yes",
-            Kept::Otherwise(how) => how,
-        };
-        writeln!(page, "| {} | yes | {envoy} |", one.what)
+        let (envoy, grpc) = (text(one.by_envoy), text(one.by_grpc));
+        writeln!(page, "| {} | yes | {envoy} | {grpc} |", one.what)
             .expect("writing to a String does not fail");
     }
     page
@@ -179,23 +280,104 @@ fn policy(object: &AnyObject) -> Option<Policy<'_>> {
     }
 }
 
-fn resets(object: &AnyObject) -> Option<String> {
-    let (retries, path) = match policy(object)? {
-        Policy::Own(spec) => (&spec.retries, "spec.retries.on"),
-        Policy::Defaults(defaults) => (&defaults.retries, "spec.defaults.retries.on"),
+impl<'a> Policy<'a> {
+    fn retries(&self) -> Option<&'a Retries> {
+        match self {
+            Self::Own(spec) => spec.retries.as_ref(),
+            Self::Defaults(defaults) => defaults.retries.as_ref(),
+        }
+    }
+
+    fn algorithm(&self) -> Option<Algorithm> {
+        let balancer = match self {
+            Self::Own(spec) => &spec.balancer,
+            Self::Defaults(defaults) => &defaults.balancer,
+        };
+        Some(balancer.as_ref()?.algorithm)
+    }
+
+    /// The path of a field, of either.
+    fn path(&self, own: &str, default: &str) -> String {
+        match self {
+            Self::Own(_) => own,
+            Self::Defaults(_) => default,
+        }
+        .to_owned()
+    }
+}
+
+fn connect_timeout(object: &AnyObject) -> Option<String> {
+    let policy = policy(object)?;
+    let is_said = match &policy {
+        Policy::Own(spec) => spec.connect_timeout.is_some(),
+        Policy::Defaults(defaults) => defaults.connect_timeout.is_some(),
     };
-    let on = &retries.as_ref()?.on;
-    let resets = |one: &RetryOn| matches!(one, RetryOn::Reset | RetryOn::RefusedStream);
-    on.iter().any(resets).then(|| path.to_owned())
+    is_said.then(|| policy.path("spec.connectTimeout", "spec.defaults.connectTimeout"))
+}
+
+/// Those that gRPC leaves out.
+fn limits(object: &AnyObject) -> Option<String> {
+    let policy = policy(object)?;
+    let limits = match &policy {
+        Policy::Own(spec) => &spec.limits,
+        Policy::Defaults(defaults) => &defaults.limits,
+    };
+    let limits = limits.as_ref()?;
+    let is_said = limits.max_connections.is_some() || limits.max_pending_requests.is_some();
+    is_said.then(|| policy.path("spec.limits", "spec.defaults.limits"))
+}
+
+fn ejection(object: &AnyObject) -> Option<String> {
+    let policy = policy(object)?;
+    let is_said = match &policy {
+        Policy::Own(spec) => spec.ejection.is_some(),
+        Policy::Defaults(defaults) => defaults.ejection.is_some(),
+    };
+    is_said.then(|| policy.path("spec.ejection", "spec.defaults.ejection"))
+}
+
+fn bounded_retries(object: &AnyObject) -> Option<String> {
+    let policy = policy(object)?;
+    let retries = policy.retries()?;
+    let is_said = retries.budget.is_some() || retries.per_try_timeout.is_some();
+    is_said.then(|| policy.path("spec.retries", "spec.defaults.retries"))
+}
+
+fn retried(object: &AnyObject, is_meant: fn(&RetryOn) -> bool) -> Option<String> {
+    let policy = policy(object)?;
+    let is_said = policy.retries()?.on.iter().any(is_meant);
+    is_said.then(|| policy.path("spec.retries.on", "spec.defaults.retries.on"))
+}
+
+fn http_statuses(object: &AnyObject) -> Option<String> {
+    retried(object, |one| {
+        matches!(
+            one,
+            RetryOn::ServerError | RetryOn::GatewayError | RetryOn::Status(_)
+        )
+    })
+}
+
+fn resets(object: &AnyObject) -> Option<String> {
+    retried(object, |one| {
+        matches!(one, RetryOn::Reset | RetryOn::RefusedStream)
+    })
+}
+
+fn balanced(object: &AnyObject, is_meant: fn(Algorithm) -> bool) -> Option<String> {
+    let policy = policy(object)?;
+    let is_said = policy.algorithm().is_some_and(is_meant);
+    is_said.then(|| policy.path("spec.balancer.type", "spec.defaults.balancer.type"))
+}
+
+fn balanced_otherwise(object: &AnyObject) -> Option<String> {
+    balanced(object, |one| {
+        matches!(one, Algorithm::LeastRequest | Algorithm::Maglev)
+    })
 }
 
 fn peak_ewma(object: &AnyObject) -> Option<String> {
-    let (balancer, path) = match policy(object)? {
-        Policy::Own(spec) => (&spec.balancer, "spec.balancer.type"),
-        Policy::Defaults(defaults) => (&defaults.balancer, "spec.defaults.balancer.type"),
-    };
-    let algorithm = balancer.as_ref()?.algorithm;
-    (algorithm == Algorithm::PeakEwma).then(|| path.to_owned())
+    balanced(object, |one| one == Algorithm::PeakEwma)
 }
 
 #[cfg(test)]
@@ -237,7 +419,36 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_with_grpc_do_alike_is_said_where_there_are_some() {
+    fn what_a_grpc_program_does_otherwise_is_said_where_there_are_some() {
+        let mut log = Log::new();
+        let check = |log: &Log, spec: &str, expected: &[&str]| {
+            assert_eq!(said(log, spec), expected, "{spec}");
+        };
+        check(&log, "connectTimeout: 2s", &[]);
+        let mut program = instance("web-1", 1);
+        program.mesh = MeshMode::Grpc as i32;
+        log.run(Command::Register(program)).accepted().unwrap();
+        check(&log, "connectTimeout: 2s", &["spec.connectTimeout"]);
+        check(&log, "limits: {maxRequests: 3}", &[]);
+        check(&log, "limits: {maxConnections: 3}", &["spec.limits"]);
+        check(&log, "ejection: {consecutiveErrors: 3}", &["spec.ejection"]);
+        check(&log, "timeout: 1s", &[]);
+        let retries = |on: &str| format!("retries: {{attempts: 1, on: [{on}]}}");
+        check(&log, &retries("unavailable"), &[]);
+        check(&log, &retries("gateway-error"), &["spec.retries.on"]);
+        check(&log, &retries("503"), &["spec.retries.on"]);
+        check(
+            &log,
+            "retries: {attempts: 1, on: [unavailable], perTryTimeout: 1s}",
+            &["spec.retries"],
+        );
+        check(&log, "balancer: {type: ringHash}", &[]);
+        check(&log, "balancer: {type: maglev}", &["spec.balancer.type"]);
+        check(&log, "balancer: {type: peakEwma}", &["spec.balancer.type"]);
+    }
+
+    #[test]
+    fn an_expression_that_others_read_otherwise_is_said_where_it_stands() {
         let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {parentRefs: [{kind: Service, name: web}], rules: [{matches: [{path: {type: RegularExpression, value: '/a{1001}'}}]}]}\n";
         let reading = crate::language::read([("r.yaml", text)]);
         assert!(reading.problems.is_empty(), "{:?}", reading.problems);
@@ -252,9 +463,6 @@ mod tests {
         };
         assert_eq!(path, "spec.rules[0].matches[0].path.value");
         assert!(text.ends_with("(this mesh has gRPC programs)"), "{text}");
-        // What only an Envoy does otherwise is not said of them.
-        let peak = super::tests::said(&log, "balancer: {type: peakEwma}");
-        assert!(peak.is_empty(), "{peak:?}");
     }
 
     #[test]

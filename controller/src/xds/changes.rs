@@ -95,11 +95,16 @@ impl Unit {
                         TypeUrl::Extension,
                         Names::Prefix(format!("authz/{workload}:")),
                     ),
+                    (
+                        TypeUrl::Secret,
+                        Names::Prefix(format!("callers/{workload}:")),
+                    ),
                 ]
             }
             Self::Roots => vec![
                 (TypeUrl::Secret, Names::Prefix(names::roots("").to_string())),
                 (TypeUrl::Secret, Names::Prefix("peers/".to_owned())),
+                (TypeUrl::Secret, Names::Prefix("callers/".to_owned())),
             ],
         }
     }
@@ -182,7 +187,12 @@ fn object(meshes: &[&Mesh; 2], key: &ObjectKey, units: &mut BTreeSet<Unit>) {
             for policy in policies {
                 let target = &policy.object.spec.target_ref.name;
                 let target = Name::new(name.namespace.as_str(), target.as_str());
-                units.extend([Unit::Service(target.clone()), Unit::Routes(target)]);
+                units.extend([
+                    Unit::Service(target.clone()),
+                    Unit::Routes(target.clone()),
+                    // Whether near ones come first depends on how it is balanced.
+                    Unit::Endpoints(target),
+                ]);
             }
         }
         Kind::AuthorizationPolicy => namespace_workloads(meshes, &name.namespace, units),

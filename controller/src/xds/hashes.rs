@@ -9,28 +9,50 @@ use xds_api::type_url::TypeUrl;
 
 use super::cache::{Cache, Published};
 use super::names::{self, ListenerName, ServicePort};
-use super::scope::{Dialect, Scope};
-use super::translate::{Link, envoy};
-use crate::model::{Mesh, Name};
+use super::scope::{Client, Dialect, Scope};
+use super::translate::{Link, envoy, locality};
+use crate::model::{Mesh, MeshMode, Name};
 
 /// SHA-256 over name and version of every resource, by type: those of the native dialect under the type's name, Envoy's under `envoy <type>`, those of
 /// gRPC programs under `grpc <type>`.
 pub(crate) fn resource_hashes(cache: &Cache, published: &Published) -> BTreeMap<String, String> {
     let mesh = &published.mesh;
     let hash = |dialect, kind: TypeUrl, names: BTreeSet<Arc<str>>| {
+        let scope = Scope::settled(dialect);
+        let localities = match kind {
+            TypeUrl::Endpoints => localities(mesh, dialect),
+            _ => BTreeSet::new(),
+        };
         let mut hash = Context::new(&SHA256);
         for name in names {
-            if let Some(found) = cache.get(Scope::settled(dialect), published, kind, &name) {
+            let shared = cache.get(scope, published, kind, &name);
+            let shared = shared.map(|found| found.resource.version());
+            if let Some(version) = &shared {
                 hash.update(name.as_bytes());
                 hash.update(&[0]);
-                hash.update(found.resource.version().as_bytes());
+                hash.update(version.as_bytes());
             }
-            for client in consumers(mesh, kind, &name) {
-                let scope = Scope::settled(dialect);
-                if let Some(found) = cache.get_for(client, scope, published, kind, &name) {
-                    hash.update(client.as_bytes());
+            let consumers = consumers(mesh, kind, &name).into_iter().map(|namespace| {
+                let client = Client {
+                    namespace,
+                    locality: "",
+                };
+                (namespace, client)
+            });
+            let near = localities.iter().map(|locality| {
+                let client = Client {
+                    namespace: "",
+                    locality,
+                };
+                (*locality, client)
+            });
+            for (what, client) in consumers.chain(near) {
+                let found = cache.get_for(client, scope, published, kind, &name);
+                let version = found.map(|found| found.resource.version());
+                if let Some(version) = version.filter(|_| version != shared) {
+                    hash.update(what.as_bytes());
                     hash.update(&[0]);
-                    hash.update(found.resource.version().as_bytes());
+                    hash.update(version.as_bytes());
                 }
             }
         }
@@ -65,6 +87,19 @@ fn consumers<'a>(mesh: &'a Mesh, kind: TypeUrl, name: &str) -> BTreeSet<&'a str>
     namespaces
         .filter(|namespace| *namespace != port.service.namespace)
         .collect()
+}
+
+/// Where the clients of a dialect are.
+fn localities(mesh: &Mesh, dialect: Dialect) -> BTreeSet<&str> {
+    let mode = match dialect {
+        Dialect::Native => MeshMode::Native,
+        Dialect::Envoy => MeshMode::Envoy,
+        Dialect::Grpc => MeshMode::Grpc,
+    };
+    let registered = mesh.instances().iter();
+    let of_kind = registered.filter(|(_, entry)| entry.instance.mesh() == mode);
+    let localities = of_kind.map(|(name, _)| locality(mesh, name));
+    localities.filter(|locality| !locality.is_empty()).collect()
 }
 
 /// What gRPC programs can ask for; a server at one address for all that it may be bound to.

@@ -145,7 +145,8 @@ pub(crate) fn owner(kind: TypeUrl, name: &str) -> Option<Name> {
         },
         TypeUrl::Cluster => Application::parse(name).map(|application| application.workload),
         TypeUrl::Extension => Some(Authorization::parse(name)?.workload),
-        TypeUrl::Endpoints | TypeUrl::Secret | TypeUrl::Route => None,
+        TypeUrl::Secret => Callers::parse(name).map(|callers| callers.workload),
+        TypeUrl::Endpoints | TypeUrl::Route => None,
     }
 }
 
@@ -207,6 +208,29 @@ impl fmt::Display for Authorization {
         let layer = if self.is_http { "http" } else { "tcp" };
         let half = if self.denies { "deny" } else { "allow" };
         write!(f, "authz/{}:{}/{layer}/{half}", self.workload, self.port)
+    }
+}
+
+/// `callers/<namespace>/<workload>:<port>`: whom an Envoy's port takes opaque connections from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Callers {
+    pub(crate) workload: Name,
+    pub(crate) port: u16,
+}
+
+impl Callers {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let port = ServicePort::parse(text.strip_prefix("callers/")?)?;
+        Some(Self {
+            workload: port.service,
+            port: port.port,
+        })
+    }
+}
+
+impl fmt::Display for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "callers/{}:{}", self.workload, self.port)
     }
 }
 

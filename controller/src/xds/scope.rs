@@ -79,6 +79,15 @@ impl Scope {
     }
 }
 
+/// What of a client decides on what it is served in place of what is everybody's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client<'a> {
+    /// Whose routes hold for it.
+    pub(crate) namespace: &'a str,
+    /// What is near to it; empty where that is unknown.
+    pub(crate) locality: &'a str,
+}
+
 /// What is one client's own and nobody else's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Own {

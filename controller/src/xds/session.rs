@@ -14,8 +14,8 @@ use super::cache::{Cache, Published};
 use super::changes::Touched;
 use super::names;
 use super::reach::{Links, Reach};
-use super::scope::{Dialect, Own, Scope};
-use super::translate::{Link, Translated, envoy, identity};
+use super::scope::{Client, Dialect, Own, Scope};
+use super::translate::{Link, Translated, envoy, identity, locality};
 use crate::model::{Mesh, Name};
 
 /// The mesh as one client may see it.
@@ -24,15 +24,19 @@ struct Sight<'a> {
     published: &'a Published,
     own: &'a Own,
     scope: Scope,
+    /// Where the client is.
+    locality: &'a str,
 }
 
 impl<'a> Sight<'a> {
     fn new(cache: &'a Cache, published: &'a Published, own: &'a Own) -> Self {
+        let scope = own.scope(&published.mesh);
         Self {
             cache,
             published,
             own,
-            scope: own.scope(&published.mesh),
+            scope,
+            locality: locality(scope.mesh(&published.mesh), &own.workload),
         }
     }
 
@@ -45,7 +49,10 @@ impl<'a> Sight<'a> {
         if names::owner(kind, name).is_some_and(|owner| !self.is_own(&owner)) {
             return None;
         }
-        let client = &self.own.workload.namespace;
+        let client = Client {
+            namespace: &self.own.workload.namespace,
+            locality: self.locality,
+        };
         self.cache
             .get_for(client, self.scope, self.published, kind, name)
     }
@@ -245,6 +252,11 @@ impl Session {
             .for_each(|link| self.reach.refresh(link, &sight, &mut moved));
         for (kind, name) in links.iter().chain(&moved) {
             self.server.changed(*kind, name);
+        }
+        if sight.locality != Sight::new(cache, &older, &self.own).locality {
+            for name in self.reach.names(TypeUrl::Endpoints) {
+                self.server.changed(TypeUrl::Endpoints, name);
+            }
         }
         self.root(cache);
     }

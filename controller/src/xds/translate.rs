@@ -6,6 +6,7 @@ mod calls;
 mod dial;
 mod limits;
 mod matching;
+mod nearness;
 mod pem;
 mod policy;
 mod protocol;
@@ -28,7 +29,7 @@ use xds_api::type_url::TypeUrl;
 use super::names::ServicePort;
 use super::scope::Dialect;
 use crate::model::Mesh;
-pub(crate) use workload::identity;
+pub(crate) use workload::{identity, locality};
 
 /// The routes of a port for the clients of a namespace that has routes of its own to the service.
 pub(crate) fn consumer_routes(
@@ -43,6 +44,21 @@ pub(crate) fn consumer_routes(
             route::translate(dialect, mesh, name, port, Some(client))
         }
         Dialect::Grpc => grpc::route::translate(mesh, name, port, Some(client)),
+    }
+}
+
+/// The endpoints of a port as clients of a locality see them. The native proxy finds out by itself what is near.
+pub(crate) fn near_endpoints(
+    dialect: Dialect,
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+    here: &str,
+) -> Option<Translated> {
+    match dialect {
+        Dialect::Native => None,
+        Dialect::Envoy => envoy::endpoints::translate(mesh, name, port, here),
+        Dialect::Grpc => grpc::endpoints::translate(mesh, name, port, here),
     }
 }
 

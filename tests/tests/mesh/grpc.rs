@@ -13,7 +13,7 @@ use maille_tests::ports;
 use maille_tests::sidecar::{Kind, Plan, Sidecar};
 use serde_json::json;
 
-use programs::{Call, Server, target, until};
+use programs::{Call, Server, Tally, target, until};
 
 macro_rules! for_each_library {
     ($($test:ident),+ $(,)?) => {
@@ -37,6 +37,7 @@ use for_each_library;
 for_each_library!(
     a_program_calls_every_kind_of_server_and_is_known_there,
     every_kind_of_sidecar_calls_a_program_and_is_known_there,
+    a_program_prefers_near_endpoints,
 );
 
 /// What a caller is told whom the server does not let in.
@@ -81,6 +82,38 @@ async fn every_kind_of_sidecar_calls_a_program_and_is_known_there(
         server.deny(&cluster, &caller.identity()).await?;
         until(&call, "is denied", |tally| tally.says(DENIED)).await?;
     }
+    Ok(())
+}
+
+async fn a_program_prefers_near_endpoints(library: Grpc) -> anyhow::Result<()> {
+    let cluster = Cluster::found(1).await?;
+    let plan = Plan::caller(NAMESPACE, "caller").of(Kind::Grpc);
+    let caller = Sidecar::start(&cluster, plan).await?;
+    let mut servers = Vec::new();
+    for name in ["one", "two"] {
+        let plan = programs::plan(name, Kind::Native).label("group", "spread");
+        servers.push(Server::start(&cluster, plan, Grpc::C).await?);
+    }
+    let spread = programs::service("spread", ("group", "spread"));
+    let at = |name: &str, locality: &str| {
+        let spec = json!({"serviceAccount": name, "locality": locality});
+        object("Workload", name, &spec)
+    };
+    let objects = [
+        spread,
+        at("caller", "eu/a"),
+        at("one", "eu/a"),
+        at("two", "eu/b"),
+    ];
+    cluster.apply(&objects.join("\n---\n")).await?;
+    let call = Call::of(library, &caller, &target("spread")).with("--count 20");
+    let all_from =
+        |name: &'static str| move |tally: &Tally| tally.ok == 20 && tally.share(name) == 1.0;
+    until(&call, "is answered in its zone", all_from("one")).await?;
+    cluster.apply(&at("one", "us/a")).await?;
+    until(&call, "is answered in its region", all_from("two")).await?;
+    cluster.apply(&at("caller", "us/b")).await?;
+    until(&call, "is answered where it is now", all_from("one")).await?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod live;
 mod loads;
 mod matches;
 mod members;
+mod opaque;
 mod parents;
 mod pressure;
 mod refusals;

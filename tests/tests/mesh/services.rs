@@ -159,8 +159,18 @@ async fn a_server_that_speaks_first_is_heard_declared_or_not(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn near_endpoints_are_preferred_and_far_ones_stand_in() -> anyhow::Result<()> {
+    nearest_first(Kind::Native).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_prefers_near_endpoints_too() -> anyhow::Result<()> {
+    nearest_first(Kind::Envoy).await
+}
+
+async fn nearest_first(kind: Kind) -> anyhow::Result<()> {
     let mesh = Mesh::start("http", &[]).await?;
-    let mut local = Sidecar::prepare(&mesh.cluster, Plan::caller(NAMESPACE, "local"), |config| {
+    let plan = Plan::caller(NAMESPACE, "local").of(kind);
+    let mut local = Sidecar::prepare(&mesh.cluster, plan, |config| {
         config["workload"]["locality"] = json!("eu/a");
     })
     .await?;

@@ -15,8 +15,13 @@ const REQUESTS: u64 = 100;
 pub(super) const TCP_OPENED: &str = "maille_connections_total";
 /// The sidecar's counter of decisions.
 const DECISIONS: &str = "maille_authorizations_total";
-/// How the names of an Envoy's counters of the same end, of requests and of connections.
-const ENVOY_DENIED: &str = "rbac.denied";
+/// An Envoy's counters of the same, as expressions that its names end in: of requests, of handshakes with those whom an opaque port's rules keep out, and
+/// of connections in clear to such a port.
+const ENVOY_DENIED: [&str; 3] = [
+    "rbac.denied",
+    "^listener.*ssl.fail_verify_san",
+    "^tcp.denied.downstream_cx_total",
+];
 
 pub(super) async fn run(mesh: &mut Mesh) -> Outcome<Vec<Check>> {
     let load = |target: String, path: &str| Load {
@@ -80,7 +85,9 @@ pub(super) async fn denials(
     for server in servers {
         let metrics = mesh.ground.metrics(server).await?;
         count += sum(&metrics, DECISIONS, &labels);
-        count += mesh.ground.envoy_counted(server, ENVOY_DENIED).await?;
+        for counter in ENVOY_DENIED {
+            count += mesh.ground.envoy_counted(server, counter).await?;
+        }
     }
     Ok(count)
 }

@@ -141,13 +141,9 @@ impl<'a> Cell<'a> {
             .errors
             .iter()
             .any(|text| text.ends_with(GREETED));
-        if greeted {
-            detail["deniedWasGreeted"] = json!(true);
-        }
-        // An Envoy asks its rules about a connection once the client has said something: what a server says unasked is out by then.
-        let silent = !greeted || server.kind == Kind::Envoy;
+        detail["deniedWasGreeted"] = json!(greeted);
         let none_answered = self.denied.ok == 0 && self.denied.sent == DENIED;
-        let denied = none_answered && silent && self.denials >= DENIED;
+        let denied = none_answered && !greeted && self.denials >= DENIED;
         let wire = flows.is_none_or(|flows| {
             let servers = (self.spoken.servers)(server);
             let found = Findings::of(flows, mesh, &servers, self.marker.as_bytes());

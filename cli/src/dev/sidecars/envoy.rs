@@ -86,7 +86,7 @@ impl Ground {
         })
     }
 
-    /// The sum of those counters of an Envoy whose names end so. Zero where the sidecar is none.
+    /// The sum of those counters of an Envoy whose names end so, an expression. Zero where the sidecar is none.
     pub(crate) async fn envoy_counted(&self, workload: &Workload, ending: &str) -> Outcome<u64> {
         if workload.kind != Kind::Envoy {
             return Ok(0);

@@ -9,9 +9,9 @@ use crate::model::command::{
     SetTrust, StageObjects,
 };
 use crate::model::tests::{Log, instance, puts};
-use crate::model::{Command, Kind, Name, Root};
+use crate::model::{Command, EnvoyListeners, Kind, Name, Root};
 use crate::xds::hashes::{all_names, grpc_names};
-use crate::xds::scope::{Dialect, Scope};
+use crate::xds::scope::{Client, Dialect, Scope};
 use crate::xds::translate::native::tests::{sample, sample_text};
 
 /// Every resource that is or could be, through the cache.
@@ -23,19 +23,34 @@ fn all(cache: &Cache, published: &Published) -> Vec<(TypeUrl, Arc<str>, Option<S
         let native = native.map(|name| (Dialect::Native, name));
         let grpc = grpc_names(mesh, kind).into_iter();
         let grpc = grpc.map(|name| (Dialect::Grpc, name));
-        for (dialect, name) in native.chain(grpc) {
+        let envoy = envoy_names(mesh, kind).into_iter();
+        let envoy = envoy.map(|name| (Dialect::Envoy, name));
+        for (dialect, name) in native.chain(grpc).chain(envoy) {
             for ahead in [false, true] {
                 let scope = Scope { dialect, ahead };
                 let resource = cache.get(scope, published, kind, &name);
                 let version = resource.map(|one| one.resource.version().to_string());
                 found.push((kind, name.clone(), version));
-                let consumed = cache.get_for("desk", scope, published, kind, &name);
-                let version = consumed.map(|one| one.resource.version().to_string());
-                found.push((kind, format!("{name} for desk").into(), version));
+                let client = Client {
+                    namespace: "desk",
+                    locality: "eu/a",
+                };
+                let own = cache.get_for(client, scope, published, kind, &name);
+                let version = own.map(|one| one.resource.version().to_string());
+                found.push((kind, format!("{name} for desk in eu/a").into(), version));
             }
         }
     }
     found
+}
+
+/// What is an Envoy's own, and what depends on where it is.
+fn envoy_names(mesh: &Mesh, kind: TypeUrl) -> Vec<Arc<str>> {
+    match kind {
+        TypeUrl::Endpoints => all_names(mesh, kind).into_iter().collect(),
+        TypeUrl::Secret => vec!["callers/shop/web-2:8080".into()],
+        _ => Vec::new(),
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -118,8 +133,10 @@ fn play(log: &mut Log, step: &Step) {
             one.labels
                 .insert("app".into(), APPS[usize::from(*app)].into());
             one.identity = format!("spiffe://test.mesh/ns/shop/sa/{}", APPS[usize::from(*app)]);
-            // One is a gRPC program.
-            one.mesh = if *workload == 3 { 3 } else { 1 };
+            // One is a gRPC program, one an Envoy; and they are not all in one place.
+            one.mesh = [1, 1, 2, 3][usize::from(*workload)];
+            one.envoy = (*workload == 2).then(EnvoyListeners::default);
+            one.locality = ["eu/a", "eu/b", ""][usize::from(*app)].into();
             log.run(Command::Register(one));
         }
         Step::Health {
@@ -305,7 +322,9 @@ fn names_that_do_not_exist_are_not_kept() {
     }
     let inner = cache.read();
     let empty = |tables: &Tables| {
-        tables.shared.iter().all(BTreeMap::is_empty) && tables.consumers.is_empty()
+        let variants = [&tables.consumers, &tables.near];
+        tables.shared.iter().all(BTreeMap::is_empty)
+            && variants.iter().all(|variants| variants.is_empty())
     };
     assert!(inner.scopes.iter().all(empty));
 }

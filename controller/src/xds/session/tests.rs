@@ -1,6 +1,8 @@
 //! Streams by hand: what a subscription brings, and what a change of the mesh does.
 #![allow(clippy::unwrap_used)]
 
+mod nearness;
+
 use xds_api::envoy::config::core::v3::Node;
 use xds_api::google::rpc::Status;
 

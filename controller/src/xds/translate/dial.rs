@@ -42,7 +42,12 @@ pub(in crate::xds) fn identities(
     let mut identities: BTreeSet<String> =
         identities.filter(|identity| !identity.is_empty()).collect();
     if identities.is_empty() {
-        identities.insert(format!("spiffe://{}/nobody", mesh.trust_domain()));
+        identities.insert(nobody(mesh));
     }
     identities
+}
+
+/// A name that no certificate has.
+pub(in crate::xds) fn nobody(mesh: &Mesh) -> String {
+    format!("spiffe://{}/nobody", mesh.trust_domain())
 }

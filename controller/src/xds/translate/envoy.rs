@@ -5,9 +5,10 @@
 
 pub(in crate::xds) mod action;
 mod authorization;
+mod callers;
 mod chain;
 mod cluster;
-mod endpoints;
+pub(super) mod endpoints;
 mod http;
 mod inbound;
 mod outbound;
@@ -25,7 +26,7 @@ use xds_api::type_url::TypeUrl;
 
 use super::{Link, Translated, route, workload};
 use crate::model::{Instance, Mesh, Name};
-use crate::xds::names::{Application, Authorization, ListenerName, ServicePort};
+use crate::xds::names::{Application, Authorization, Callers, ListenerName, ServicePort};
 use crate::xds::scope::Dialect;
 
 /// The cluster of connections that leave the mesh, to where they were made to.
@@ -45,8 +46,13 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
             route::translate(Dialect::Envoy, mesh, name, &port, None)
         }
         TypeUrl::Cluster => cluster::translate(mesh, name),
-        TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
-        TypeUrl::Secret => secret::translate(mesh, name),
+        TypeUrl::Endpoints => {
+            endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?, "")
+        }
+        TypeUrl::Secret => match Callers::parse(&name) {
+            Some(callers) => callers::translate(mesh, name, &callers),
+            None => secret::translate(mesh, name),
+        },
         TypeUrl::Extension => {
             authorization::translate(mesh, name.clone(), &Authorization::parse(&name)?)
         }

@@ -4,7 +4,7 @@
 //! library cannot do is left out where it is tuning, and refused where leaving it out would let through what must not be.
 
 mod cluster;
-mod endpoints;
+pub(super) mod endpoints;
 mod manager;
 pub(super) mod route;
 mod serving;
@@ -35,7 +35,9 @@ pub(crate) fn translate(mesh: &Mesh, kind: TypeUrl, name: &Arc<str>) -> Option<T
         TypeUrl::Cluster if *name == *NOWHERE => Some(cluster::nowhere(mesh)),
         TypeUrl::Cluster => cluster::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
         TypeUrl::Endpoints if *name == *NOWHERE => Some(endpoints::nowhere()),
-        TypeUrl::Endpoints => endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?),
+        TypeUrl::Endpoints => {
+            endpoints::translate(mesh, name.clone(), &ServicePort::parse(&name)?, "")
+        }
         TypeUrl::Secret | TypeUrl::Extension => None,
     }
 }

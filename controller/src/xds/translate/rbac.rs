@@ -50,16 +50,20 @@ pub(in crate::xds) fn nobody() -> Rbac {
 
 /// On an opaque connection nobody can tell the method or the path: a denial of some denies all, and an allowance of some allows none (`None`).
 fn policy(trust_domain: &str, rule: &AuthorizationRule, half: &Authorization) -> Option<Policy> {
-    let about_requests = !rule.methods.is_empty() || !rule.paths.is_empty();
     let permission = match half.is_http {
         true => requests(rule),
-        false if about_requests && !half.denies => return None,
+        false if about_requests(rule) && !half.denies => return None,
         false => any_permission(),
     };
     Some(Policy {
         permissions: vec![permission],
         principals: vec![peers(trust_domain, rule)],
     })
+}
+
+/// Whether a rule is about some requests and not about others.
+pub(in crate::xds) fn about_requests(rule: &AuthorizationRule) -> bool {
+    !rule.methods.is_empty() || !rule.paths.is_empty()
 }
 
 fn requests(rule: &AuthorizationRule) -> Permission {
@@ -114,23 +118,14 @@ fn peers(trust_domain: &str, rule: &AuthorizationRule) -> Principal {
             },
         )),
     };
-    let namespace =
-        |name: &String| MatchPattern::Prefix(format!("spiffe://{trust_domain}/ns/{name}/"));
-    let all: Vec<Principal> = [
-        rule.identities
-            .iter()
-            .map(|one| pattern(one, "spiffe://"))
-            .collect::<Vec<_>>(),
-        rule.namespaces.iter().map(namespace).collect(),
-    ]
-    .into_iter()
-    .filter(|one_of| !one_of.is_empty())
-    .map(|one_of| Principal {
-        identifier: Some(principal::Identifier::OrIds(principal::Set {
-            ids: one_of.into_iter().map(named).collect(),
-        })),
-    })
-    .collect();
+    let all: Vec<Principal> = sources(trust_domain, rule)
+        .into_iter()
+        .map(|one_of| Principal {
+            identifier: Some(principal::Identifier::OrIds(principal::Set {
+                ids: one_of.into_iter().map(named).collect(),
+            })),
+        })
+        .collect();
     let identifier = match all.is_empty() {
         true => principal::Identifier::Any(true),
         false => principal::Identifier::AndIds(principal::Set { ids: all }),
@@ -138,6 +133,21 @@ fn peers(trust_domain: &str, rule: &AuthorizationRule) -> Principal {
     Principal {
         identifier: Some(identifier),
     }
+}
+
+/// Whom a rule is about: a peer whose name matches something in each of these lists. Without a list it is about anybody, with a name or without.
+pub(in crate::xds) fn sources(
+    trust_domain: &str,
+    rule: &AuthorizationRule,
+) -> Vec<Vec<MatchPattern>> {
+    let identity = |one: &String| pattern(one, "spiffe://");
+    let namespace =
+        |name: &String| MatchPattern::Prefix(format!("spiffe://{trust_domain}/ns/{name}/"));
+    let lists = [
+        rule.identities.iter().map(identity).collect::<Vec<_>>(),
+        rule.namespaces.iter().map(namespace).collect(),
+    ];
+    lists.into_iter().filter(|list| !list.is_empty()).collect()
 }
 
 /// Exact, or what stands before a `*` at the end; `least` is what every text of the kind begins with, since Envoy knows no empty prefix.

@@ -37,6 +37,15 @@ pub(in crate::xds) fn spec<'a>(mesh: &'a Mesh, workload: &Name) -> Option<&'a Wo
         .map(|entry| &entry.object.spec)
 }
 
+/// Where a workload is, `<region>/<zone>`: as the operator says, else as its sidecar does. May be empty.
+pub(crate) fn locality<'a>(mesh: &'a Mesh, workload: &Name) -> &'a str {
+    let described = spec(mesh, workload).map_or("", |spec| spec.locality.as_str());
+    match described.is_empty() {
+        true => instance(mesh, workload).map_or("", |instance| instance.locality.as_str()),
+        false => described,
+    }
+}
+
 /// Every port that is known, with its protocol: as the operator says, else as the sidecar does.
 pub(in crate::xds) fn protocols(
     instance: Option<&Instance>,

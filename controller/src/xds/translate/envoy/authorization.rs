@@ -1,5 +1,6 @@
 //! ECDS: the rules of one port of a workload, as filters. They come by ECDS since a rule within a listener would leave live connections under the old
-//! one. Denials and allowances are two filters, for a filter of Envoy has one action.
+//! one. Denials and allowances are two filters, for a filter of Envoy has one action. Of an opaque connection they are asked when its first bytes arrive:
+//! whom they deny then came in under older rules, since `callers` keeps out everybody else.
 
 use std::sync::Arc;
 

@@ -6,40 +6,37 @@ use std::sync::Arc;
 use xds_api::envoy::config::core::v3::{HealthStatus, Metadata};
 use xds_api::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use xds_api::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
+    ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint,
 };
 use xds_api::google::protobuf::{Struct, Value, value};
 use xds_api::resource::Resource;
 
-use super::super::Translated;
-use super::super::any::locality;
 use super::super::dial::{self, address};
+use super::super::{Translated, nearness};
 use crate::model::{Endpoint, Health, Mesh, MeshMode};
 use crate::xds::names::ServicePort;
 
 /// Where Envoy looks for what decides between transport sockets.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
-pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Option<Translated> {
+/// As clients of the locality `here` see them.
+pub(in crate::xds::translate) fn translate(
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+    here: &str,
+) -> Option<Translated> {
     mesh.services()
         .get(&port.service)?
         .object
         .spec
         .port(port.port)?;
-    let mut localities: BTreeMap<String, Vec<LbEndpoint>> = BTreeMap::new();
-    for endpoint in mesh.endpoints(&port.service, port.port) {
-        if let Some(one) = lb_endpoint(&endpoint) {
-            localities.entry(endpoint.locality).or_default().push(one);
-        }
-    }
-    let group = |(text, lb_endpoints): (String, Vec<LbEndpoint>)| LocalityLbEndpoints {
-        locality: locality(&text),
-        lb_endpoints,
-        ..Default::default()
-    };
+    let here = nearness::matters(mesh, port, here);
+    let endpoints = mesh.endpoints(&port.service, port.port).into_iter();
+    let endpoints = endpoints.filter_map(|one| Some((one.locality.clone(), lb_endpoint(&one)?)));
     let assignment = ClusterLoadAssignment {
         cluster_name: name.to_string(),
-        endpoints: localities.into_iter().map(group).collect(),
+        endpoints: nearness::groups(here, endpoints),
     };
     Some(Translated::new(
         Resource::new(name, &assignment),

@@ -14,14 +14,16 @@ use super::super::dial::sni;
 use super::super::protocol::{may_be_http, may_be_opaque};
 use super::super::workload::{mtls, overrides, protocols, spec};
 use super::super::{Link, Translated};
-use super::tls::downstream;
-use super::{application_cluster, authorization, chain, http, registered};
+use super::tls::{from_anybody, from_callers};
+use super::{NOWHERE, application_cluster, authorization, callers, chain, http, registered};
 use crate::model::{Mesh, Name};
-use crate::xds::names;
+use crate::xds::names::{self, Callers};
 
 /// The forms of a mesh connection, by ALPN.
 const HTTP_FORMS: [&str; 2] = ["h2", "http/1.1"];
 const OPAQUE_FORM: &str = "maille-tcp";
+/// What connections are counted under that are denied for they have no name.
+const DENIED: &str = "denied";
 
 /// One port of the workload.
 struct Port<'a> {
@@ -84,7 +86,7 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>, workload: &Name) -> Option<
 
 impl Port<'_> {
     fn mesh_chains(&self, mesh_port: u16) -> Vec<FilterChain> {
-        let chain = |form: &str, alpn: &[&str], filters| FilterChain {
+        let chain = |form: &str, alpn: &[&str], trusted, filters| FilterChain {
             name: format!("mesh {form} {}", self.number),
             filter_chain_match: Some(FilterChainMatch {
                 destination_port: number(u32::from(mesh_port)),
@@ -93,14 +95,19 @@ impl Port<'_> {
                 application_protocols: owned(alpn),
                 ..Default::default()
             }),
-            transport_socket: Some(downstream(self.mesh, alpn)),
+            transport_socket: Some(trusted),
             filters,
             ..Default::default()
         };
-        let http =
-            may_be_http(self.protocol).then(|| chain("http", &HTTP_FORMS, vec![self.http()]));
-        let opaque =
-            may_be_opaque(self.protocol).then(|| chain("tcp", &[OPAQUE_FORM], self.opaque()));
+        let http = may_be_http(self.protocol).then(|| {
+            let anybody = from_anybody(self.mesh, &HTTP_FORMS);
+            chain("http", &HTTP_FORMS, anybody, vec![self.http()])
+        });
+        let opaque = may_be_opaque(self.protocol).then(|| {
+            let callers = from_callers(&self.callers(), &[OPAQUE_FORM]);
+            let filters = self.opaque(&self.cluster(), &self.cluster());
+            chain("tcp", &[OPAQUE_FORM], callers, filters)
+        });
         http.into_iter().chain(opaque).collect()
     }
 
@@ -122,7 +129,14 @@ impl Port<'_> {
             _ => &[],
         };
         let http = may_be_http(self.protocol).then(|| chain("http", inspected, vec![self.http()]));
-        let opaque = may_be_opaque(self.protocol).then(|| chain("tcp", &[], self.opaque()));
+        let opaque = may_be_opaque(self.protocol).then(|| {
+            // Who comes in clear has no name for a handshake to ask. Where the rules come to deny all of them, it is right that this chain ends.
+            let filters = match callers::nameless_may(self.mesh, self.workload, self.number) {
+                true => self.opaque(&self.cluster(), &self.cluster()),
+                false => self.opaque(DENIED, NOWHERE),
+            };
+            chain("tcp", &[], filters)
+        });
         http.into_iter().chain(opaque).collect()
     }
 
@@ -136,12 +150,19 @@ impl Port<'_> {
         http::incoming(&self.cluster(), &self.cluster(), rules)
     }
 
-    fn opaque(&self) -> Vec<Filter> {
+    fn callers(&self) -> Callers {
+        Callers {
+            workload: self.workload.clone(),
+            port: self.number,
+        }
+    }
+
+    fn opaque(&self, stat_prefix: &str, cluster: &str) -> Vec<Filter> {
         let rules = authorization::names(self.workload, self.number, false);
         let mut filters = rules
             .map(|name| authorization::network_filter(name.to_string()))
             .to_vec();
-        filters.push(chain::opaque(&self.cluster(), &self.cluster()));
+        filters.push(chain::opaque(stat_prefix, cluster));
         filters
     }
 }
@@ -160,6 +181,7 @@ fn links(mesh: &Mesh, ports: &[Port]) -> Vec<Link> {
         }
         if may_be_opaque(port.protocol) {
             rules.extend(authorization::names(port.workload, port.number, false));
+            links.push((TypeUrl::Secret, port.callers().to_string().into()));
         }
         let rules = rules.into_iter().map(|name| name.to_string().into());
         links.extend(rules.map(|name| (TypeUrl::Extension, name)));

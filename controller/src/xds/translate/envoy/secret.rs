@@ -1,13 +1,12 @@
 //! SDS: whom to trust. `roots/<trust domain>` for those who call us, `peers/<namespace>/<service>` for those whom we call: the roots and the
-//! identities behind the service, together, so that a service account may change without a cluster being drained.
+//! identities behind the service, together, so that a service account may change without a cluster being drained. Who may call a port is `callers`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use xds_api::envoy::config::core::v3::DataSource;
 use xds_api::envoy::config::core::v3::data_source::Specifier;
 use xds_api::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, secret,
+    CertificateValidationContext, Secret, SubjectAltNameMatcher, secret,
 };
 use xds_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use xds_api::resource::Resource;
@@ -20,7 +19,7 @@ use crate::xds::names;
 
 pub(super) fn translate(mesh: &Mesh, name: Arc<str>) -> Option<Translated> {
     if name == names::roots(mesh.trust_domain()) {
-        return context(mesh, name, BTreeSet::new());
+        return context(mesh, name, Vec::new());
     }
     let (namespace, service) = name.strip_prefix("peers/")?.split_once('/')?;
     let service = Name::new(namespace, service);
@@ -29,20 +28,26 @@ pub(super) fn translate(mesh: &Mesh, name: Arc<str>) -> Option<Translated> {
         .ports
         .iter()
         .flat_map(|port| mesh.endpoints(&service, port.port));
-    context(mesh, name, identities(mesh, endpoints))
+    let exact = |identity| uri(MatchPattern::Exact(identity));
+    let expected = identities(mesh, endpoints).into_iter().map(exact);
+    context(mesh, name, expected.collect())
 }
 
-fn context(mesh: &Mesh, name: Arc<str>, identities: BTreeSet<String>) -> Option<Translated> {
+/// The roots, and names one of which a certificate must have; none means any.
+pub(super) fn context(
+    mesh: &Mesh,
+    name: Arc<str>,
+    names: Vec<SubjectAltNameMatcher>,
+) -> Option<Translated> {
     if mesh.roots().is_empty() {
         return None;
     }
     let trusted = DataSource {
         specifier: Some(Specifier::InlineBytes(pem::roots(mesh).into())),
     };
-    let exact = |identity| uri(MatchPattern::Exact(identity));
     let context = CertificateValidationContext {
         trusted_ca: Some(trusted),
-        match_typed_subject_alt_names: identities.into_iter().map(exact).collect(),
+        match_typed_subject_alt_names: names,
         ..Default::default()
     };
     let secret = Secret {

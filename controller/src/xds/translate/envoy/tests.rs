@@ -2,6 +2,8 @@
 //! what it says is shown with a real one, in the workspace's tests.
 #![allow(clippy::unwrap_used)]
 
+mod callers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 

@@ -27,7 +27,7 @@ use xds_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use super::super::any::pack;
 use super::chain::{ads, time, yes};
 use crate::model::{Mesh, Name};
-use crate::xds::names;
+use crate::xds::names::{self, Callers};
 
 /// The cluster of the local agent, in every bootstrap.
 const AGENT: &str = "agent";
@@ -40,10 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// For connections to a service's meshed endpoints.
 pub(super) fn upstream(service: &Name, alpn: &[&str]) -> TransportSocket {
-    let peers = ValidationContextType::ValidationContextSdsSecretConfig(SdsSecretConfig {
-        name: names::peers(service).to_string(),
-        sds_config: ads(),
-    });
+    let peers = by_ads(&names::peers(service));
+    let peers = ValidationContextType::ValidationContextSdsSecretConfig(peers);
     let context = UpstreamTlsContext {
         common_tls_context: Some(common(peers, alpn)),
         auto_host_sni: true,
@@ -51,22 +49,36 @@ pub(super) fn upstream(service: &Name, alpn: &[&str]) -> TransportSocket {
     socket(TLS, &context)
 }
 
-/// For connections to the mesh port: whoever has a certificate of this mesh.
-pub(super) fn downstream(mesh: &Mesh, alpn: &[&str]) -> TransportSocket {
+/// For connections to the mesh port from whoever has a certificate of this mesh.
+pub(super) fn from_anybody(mesh: &Mesh, alpn: &[&str]) -> TransportSocket {
     let domain = format!("spiffe://{}/", mesh.trust_domain());
     let anybody_of_ours = CertificateValidationContext {
         match_typed_subject_alt_names: vec![uri(MatchPattern::Prefix(domain))],
         ..Default::default()
     };
-    let roots = SdsSecretConfig {
-        name: names::roots(mesh.trust_domain()).to_string(),
-        sds_config: ads(),
-    };
     let trusted = CombinedCertificateValidationContext {
         default_validation_context: Some(anybody_of_ours),
-        validation_context_sds_secret_config: Some(roots),
+        validation_context_sds_secret_config: Some(by_ads(&names::roots(mesh.trust_domain()))),
     };
     let trusted = ValidationContextType::CombinedValidationContext(trusted);
+    downstream(trusted, alpn)
+}
+
+/// For connections to the mesh port from those whom a port's rules let in.
+pub(super) fn from_callers(callers: &Callers, alpn: &[&str]) -> TransportSocket {
+    let callers = by_ads(&callers.to_string());
+    let trusted = ValidationContextType::ValidationContextSdsSecretConfig(callers);
+    downstream(trusted, alpn)
+}
+
+fn by_ads(name: &str) -> SdsSecretConfig {
+    SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: ads(),
+    }
+}
+
+fn downstream(trusted: ValidationContextType, alpn: &[&str]) -> TransportSocket {
     let context = DownstreamTlsContext {
         common_tls_context: Some(common(trusted, alpn)),
         require_client_certificate: yes(),

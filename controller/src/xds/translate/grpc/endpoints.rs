@@ -1,6 +1,5 @@
 //! EDS: who serves one port of a service. What is not healthy is left out, as gRPC would; a place without a weight it would leave out, too.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xds_api::envoy::config::core::v3::HealthStatus;
@@ -10,25 +9,26 @@ use xds_api::envoy::config::endpoint::v3::{
 };
 use xds_api::resource::Resource;
 
-use super::super::any::{locality, number};
+use super::super::any::number;
 use super::super::protocol::protocol_of;
-use super::super::{Translated, dial};
+use super::super::{Translated, dial, nearness};
 use super::{NOWHERE, called};
 use crate::model::{Endpoint, Health, Mesh, MeshMode};
 use crate::xds::names::ServicePort;
 
-pub(super) fn translate(mesh: &Mesh, name: Arc<str>, port: &ServicePort) -> Option<Translated> {
+/// As clients of the locality `here` see them.
+pub(in crate::xds::translate) fn translate(
+    mesh: &Mesh,
+    name: Arc<str>,
+    port: &ServicePort,
+    here: &str,
+) -> Option<Translated> {
     protocol_of(mesh, port)?;
-    let mut localities: BTreeMap<String, Vec<LbEndpoint>> = BTreeMap::new();
-    for endpoint in called(mesh, port).endpoints {
-        if let Some(one) = lb_endpoint(&endpoint) {
-            localities.entry(endpoint.locality).or_default().push(one);
-        }
-    }
-    Some(assignment(
-        name,
-        localities.into_iter().map(group).collect(),
-    ))
+    let here = nearness::matters(mesh, port, here);
+    let endpoints = called(mesh, port).endpoints.into_iter();
+    let endpoints = endpoints.filter_map(|one| Some((one.locality.clone(), lb_endpoint(&one)?)));
+    let groups = nearness::groups(here, endpoints).into_iter();
+    Some(assignment(name, groups.map(weighted).collect()))
 }
 
 /// Nobody.
@@ -44,14 +44,13 @@ fn assignment(name: Arc<str>, endpoints: Vec<LocalityLbEndpoints>) -> Translated
     Translated::new(Resource::new(name, &assignment), Vec::new())
 }
 
-/// Places share the requests by how many endpoints they have.
-fn group((text, lb_endpoints): (String, Vec<LbEndpoint>)) -> LocalityLbEndpoints {
+/// Places of one priority share the requests by how many endpoints they have.
+fn weighted(group: LocalityLbEndpoints) -> LocalityLbEndpoints {
     LocalityLbEndpoints {
         // gRPC takes no place without a name, but an empty one.
-        locality: Some(locality(&text).unwrap_or_default()),
-        load_balancing_weight: number(u32::try_from(lb_endpoints.len()).unwrap_or(u32::MAX)),
-        lb_endpoints,
-        priority: 0,
+        locality: Some(group.locality.unwrap_or_default()),
+        load_balancing_weight: number(u32::try_from(group.lb_endpoints.len()).unwrap_or(u32::MAX)),
+        ..group
     }
 }
 
