@@ -205,10 +205,9 @@ agent: {socket: /data/agent.sock, kind: envoy, files: null}
     fn a_host_of_several_workloads_is_no_agents() {
         let several = "controllers: [c1:4700]\nworkloads: [{namespace: shop, name: a}]\n";
         let refused = Settings::read(several, Path::new("host.yaml"), Kind::Envoy).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "host.yaml: workloads: only a sidecar stands beside several"
-        );
+        let said = refused.to_string();
+        let what = "host.yaml: workloads: only a sidecar stands beside several";
+        assert!(said.starts_with(what), "{said}");
         assert_eq!(refused.exit(), Exit::Refused);
     }
 }
