@@ -9,7 +9,7 @@ const AGENT: &str = "agent";
 /// Between attempts at a stream. Envoy's own pauses grow to 30 s: an agent that is a moment late would keep it waiting for long.
 const RETRY: (&str, &str) = ("0.1s", "1s");
 /// The largest program of an expression. Expressions tell who is kept out of an opaque port, and Envoy's own limit of 100 is less than a long name needs.
-const PROGRAM: u32 = 4096;
+const PROGRAM: u32 = 512;
 
 /// What `envoy --config-path` reads.
 pub fn bootstrap(settings: &Settings, service_account: &str, admin_port: u16) -> Value {
